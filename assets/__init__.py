@@ -1,0 +1,1 @@
+"""Dagster assets: names, partitions, wiring and checks; no arithmetic."""

@@ -1,0 +1,175 @@
+"""The crypto assets: minute and daily bars by symbol and month, all else by symbol."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+
+import dagster as dg
+
+from assets import report
+from assets.partitions import symbol_months, symbols
+from tidemill.crypto import checks, pictures
+from tidemill.crypto import contracts as c
+from tidemill.crypto.build import Crypto, Months
+from tidemill.lake.contracts import Table
+from tidemill.lake.store import Written
+
+# Single-run backfills keep 320 partitions from being 320 processes; Dagster calls them beta.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+GROUP = "crypto"
+FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_window=timedelta(days=2))
+FOLLOWS = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+
+landed_files = dg.AssetSpec(
+    report.key(c.LANDED_FILES),
+    group_name=GROUP,
+    description=f"{c.LANDED_FILES.meaning} Made by `tidemill ingest` and `tidemill backfill`.",
+    metadata=report.described(c.LANDED_FILES),
+    kinds={"delta"},
+)
+rejected_rows = dg.AssetSpec(
+    report.key(c.REJECTED_ROWS),
+    group_name=GROUP,
+    description=f"{c.REJECTED_ROWS.meaning} Made by `tidemill ingest` and `tidemill backfill`.",
+    metadata=report.described(c.REJECTED_ROWS),
+    kinds={"delta"},
+)
+
+
+def asked_months(context: dg.AssetExecutionContext) -> Mapping[str, Months]:
+    """The months that a run asks for, by symbol."""
+    asked: dict[str, list[date]] = {}
+    for partition in context.partition_keys:
+        assert isinstance(partition, dg.MultiPartitionKey)
+        dimensions = partition.keys_by_dimension
+        asked.setdefault(dimensions["symbol"], []).append(date.fromisoformat(dimensions["date"]))
+    return {symbol: Months.of(found) for symbol, found in asked.items()}
+
+
+def by_month(
+    table: Table, make: Callable[[Crypto, str, Months], Written], deps: Sequence[dg.AssetKey]
+) -> dg.AssetsDefinition:
+    """An asset partitioned by symbol and month, a range of which is one pass."""
+
+    @dg.asset(
+        key=report.key(table),
+        deps=deps,
+        description=table.meaning,
+        partitions_def=symbol_months,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[report.contract_spec(table)],
+        group_name=GROUP,
+        kinds={"duckdb", "spark", "delta"},
+        metadata=report.described(table),
+        freshness_policy=FRESH,
+        pool="lake",
+    )
+    def made(
+        context: dg.AssetExecutionContext, crypto: dg.ResourceParam[Crypto]
+    ) -> dg.MaterializeResult:
+        asked = asked_months(context)
+        done = [make(crypto, symbol, months) for symbol, months in asked.items()]
+        partitions = [p for symbol, months in asked.items() for p in months.partitions(symbol)]
+        charts = pictures.of(crypto, table, list(asked))
+        return report.written(crypto.lake, table, done, partitions, charts)
+
+    return made
+
+
+def by_symbol(
+    table: Table,
+    make: Callable[[Crypto, Sequence[str]], Written],
+    deps: Sequence[dg.AssetKey],
+    kinds: set[str],
+) -> dg.AssetsDefinition:
+    """An asset partitioned by symbol, many of which are one pass."""
+
+    @dg.asset(
+        key=report.key(table),
+        deps=deps,
+        description=table.meaning,
+        partitions_def=symbols,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        automation_condition=FOLLOWS,
+        check_specs=[report.contract_spec(table)],
+        group_name=GROUP,
+        kinds=kinds | {"delta"},
+        metadata=report.described(table),
+        freshness_policy=FRESH,
+        pool="lake",
+    )
+    def made(
+        context: dg.AssetExecutionContext, crypto: dg.ResourceParam[Crypto]
+    ) -> dg.MaterializeResult:
+        asked = list(context.partition_keys)
+        done = make(crypto, asked)
+        charts = pictures.of(crypto, table, asked)
+        partitions = [{"symbol": symbol} for symbol in asked]
+        return report.written(crypto.lake, table, [done], partitions, charts)
+
+    return made
+
+
+ENGINES = {"duckdb", "spark"}
+LANDED, RAW, DAILY = (report.key(t) for t in (c.LANDED_FILES, c.RAW_CANDLES, c.DAILY_OHLC))
+SERIES, SIGNALS = report.key(c.FILLED_SERIES), report.key(c.SIGNALS)
+
+raw_candles = by_month(c.RAW_CANDLES, Crypto.raw_candles, [LANDED])
+daily_ohlc = by_month(c.DAILY_OHLC, Crypto.daily_ohlc, [RAW, LANDED])
+raw_bars = by_symbol(c.RAW_BARS, Crypto.raw_bars, [LANDED], ENGINES)
+candle_gaps = by_symbol(c.CANDLE_GAPS, Crypto.candle_gaps, [RAW], ENGINES)
+price_jumps = by_symbol(c.PRICE_JUMPS, Crypto.price_jumps, [RAW], ENGINES)
+filled_series = by_symbol(c.FILLED_SERIES, Crypto.filled_series, [DAILY], ENGINES)
+prophet_input = by_symbol(c.PROPHET_INPUT, Crypto.prophet_input, [DAILY], ENGINES)
+signals = by_symbol(c.SIGNALS, Crypto.signals, [SERIES], {"polars"})
+backtests = by_symbol(c.BACKTESTS, Crypto.backtests, [SERIES, SIGNALS], {"polars"})
+volatility = by_symbol(c.VOLATILITY, Crypto.volatility, [SERIES], {"polars"})
+monthly_returns = by_symbol(c.MONTHLY_RETURNS, Crypto.monthly_returns, [SERIES], {"polars"})
+
+
+def _answer(differences: Sequence[Mapping[str, object]]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=not differences,
+        metadata={
+            "differences": len(differences),
+            "first": dg.MetadataValue.json([dict(d) for d in differences[:10]]),
+        },
+    )
+
+
+@dg.asset_check(asset=raw_candles)
+def conserves_rows(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
+    """Each symbol has as many minutes as good rows have landed: none lost, none twice."""
+    return _answer(checks.rows_not_conserved(crypto))
+
+
+@dg.asset_check(asset=daily_ohlc)
+def counts_every_minute(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
+    """The days' minute counts add up to the minutes, symbol by symbol."""
+    return _answer(checks.minutes_not_counted(crypto))
+
+
+@dg.asset_check(asset=filled_series)
+def has_every_day(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
+    """The calendar has each day from the first to the last once."""
+    return _answer(checks.days_missing(crypto))
+
+
+monthly_job = dg.define_asset_job(
+    "crypto_months",
+    selection=dg.AssetSelection.assets(RAW, DAILY),
+    description="Minute and daily bars of some months of a symbol.",
+)
+monthly = [raw_candles, daily_ohlc]
+symbolic = [
+    raw_bars,
+    candle_gaps,
+    price_jumps,
+    filled_series,
+    prophet_input,
+    signals,
+    backtests,
+    volatility,
+    monthly_returns,
+]

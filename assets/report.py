@@ -1,0 +1,84 @@
+"""What every asset says of its table and of what it wrote."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from tidemill.lake.contracts import Table
+from tidemill.lake.snapshot import Partition
+from tidemill.lake.store import Lake, Written
+
+PREVIEW_ROWS = 10
+
+
+def key(table: Table) -> dg.AssetKey:
+    """The asset key of a table."""
+    return dg.AssetKey([table.domain, table.name])
+
+
+def described(table: Table) -> dict[str, Any]:
+    """A table's contract as asset metadata: column types, meanings, keys."""
+    return {
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(
+                    c.name,
+                    c.type.value,
+                    description=c.comment,
+                    constraints=dg.TableColumnConstraints(
+                        nullable=c.nullable, unique=(c.name,) == table.key
+                    ),
+                )
+                for c in table.columns
+            ]
+        ),
+        "dagster/table_name": f"tidemill.{table.id}",
+        "key": ", ".join(table.key),
+        "partitioned by": ", ".join(table.partition_by) or "nothing",
+    }
+
+
+def contract_spec(table: Table) -> dg.AssetCheckSpec:
+    """The check that every table carries; a failure stops what is downstream."""
+    return dg.AssetCheckSpec(
+        "keeps_contract",
+        asset=key(table),
+        blocking=True,
+        description="Types, nulls, ranges, rules and the unique key of the partitions written.",
+    )
+
+
+def written(
+    lake: Lake,
+    table: Table,
+    made: Sequence[Written],
+    partitions: Sequence[Partition],
+    charts: Mapping[str, bytes] | None = None,
+) -> dg.MaterializeResult:
+    """Rows, bytes, seconds, SQL, a preview and charts, with the contract's answer."""
+    violations, preview = lake.inspect(table, partitions, PREVIEW_ROWS)
+    metadata: dict[str, Any] = {
+        "dagster/row_count": sum(w.rows for w in made),
+        "bytes": sum(w.size for w in made),
+        "seconds": round(sum(w.seconds for w in made), 3),
+        "partitions": len(partitions),
+        "version": made[-1].version if made else -1,
+        "preview": dg.MetadataValue.md(preview),
+    }
+    if made and made[-1].sql:
+        metadata["sql"] = dg.MetadataValue.md(f"```sql\n{made[-1].sql}\n```")
+    for name, png in (charts or {}).items():
+        image = base64.b64encode(png).decode()
+        metadata[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{image})")
+    return dg.MaterializeResult(
+        metadata=metadata,
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="keeps_contract",
+                passed=not violations,
+                metadata={"rows breaking each rule": dg.MetadataValue.json(violations)},
+            )
+        ],
+    )

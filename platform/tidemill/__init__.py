@@ -1,0 +1,1 @@
+"""Tidemill's library: lake, engines and one room per domain; only ``definitions`` knows Dagster."""

@@ -1,0 +1,25 @@
+"""Opens the parts from the settings, for the command line and for Dagster's resources alike."""
+
+from tidemill.crypto.build import Crypto
+from tidemill.crypto.contracts import TABLES
+from tidemill.crypto.landing import Landing
+from tidemill.engines.base import Engine, named
+from tidemill.lake.store import Lake
+from tidemill.settings import Settings
+
+
+def lake(settings: Settings) -> Lake:
+    """The lake with every table that there is, and its catalogue."""
+    return Lake(settings.lake, settings.catalogue, TABLES)
+
+
+def engine(settings: Settings) -> Engine:
+    """The engine that the settings name."""
+    return named(settings.engine, settings.memory_limit_mb, settings.spark_master)
+
+
+def crypto(settings: Settings) -> Crypto:
+    """The crypto tables over the settings' lake, engine and landing folder."""
+    opened = lake(settings)
+    landing = Landing(opened, settings.landing / "crypto", settings.memory_limit_mb)
+    return Crypto(opened, engine(settings), landing)

@@ -1,0 +1,1 @@
+"""Crypto candles: files, REST and simulator in; daily series, signals and statistics out."""

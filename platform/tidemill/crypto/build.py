@@ -1,0 +1,330 @@
+"""Makes each crypto table for a symbol, or for some of its months, from the tables before it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidemill.crypto import contracts as c
+from tidemill.crypto import transforms
+from tidemill.crypto.landing import Landing
+from tidemill.engines.base import Engine, ParquetSource, Source, TableSource
+from tidemill.errors import TidemillError
+from tidemill.lake.contracts import Table, Type, polars_schema, text_literal
+from tidemill.lake.snapshot import Partition
+from tidemill.lake.store import Lake, Written
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LANDED = {
+    "symbol": Type.STRING,
+    "timestamp": Type.BIGINT,
+    "open": Type.DOUBLE,
+    "high": Type.DOUBLE,
+    "low": Type.DOUBLE,
+    "close": Type.DOUBLE,
+    "volume": Type.DOUBLE,
+}
+
+
+@dataclass(frozen=True)
+class Months:
+    """Calendar months without a gap, both ends included; each date is the first of a month."""
+
+    first: date
+    last: date
+
+    @classmethod
+    def of(cls, keys: Sequence[date]) -> "Months":
+        """The months named by ``keys``.
+
+        Raises:
+            TidemillError: They leave a month out; a range is made in one pass.
+        """
+        found = cls(min(keys), max(keys))
+        if len(found.starts()) != len(set(keys)):
+            raise TidemillError(
+                f"months {min(keys)} to {max(keys)}: {len(set(keys))} of {len(found.starts())} asked "
+                "for; ask for a range without gaps"
+            )
+        return found
+
+    @classmethod
+    def spanning(cls, first: datetime, last: datetime) -> "Months":
+        """The months from one instant's to another's."""
+        return cls(first.date().replace(day=1), last.date().replace(day=1))
+
+    def starts(self) -> list[date]:
+        """Each month's first day."""
+        count = (self.last.year - self.first.year) * 12 + self.last.month - self.first.month + 1
+        start = self.first.year * 12 + self.first.month - 1
+        return [date((start + n) // 12, (start + n) % 12 + 1, 1) for n in range(count)]
+
+    def partitions(self, symbol: str) -> list[Partition]:
+        """The partitions of a table by symbol, year and month."""
+        return [{"symbol": symbol, "year": m.year, "month": m.month} for m in self.starts()]
+
+    def span_s(self) -> tuple[int, int]:
+        """Epoch seconds of the start, and of the end, which is not included."""
+        after = date(self.last.year + self.last.month // 12, self.last.month % 12 + 1, 1)
+        return _epoch(self.first), _epoch(after)
+
+
+def _epoch(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+
+
+class Crypto:
+    """Makes the crypto tables in a lake with an engine.
+
+    Args:
+        lake: Where the tables are.
+        engine: What runs the transforms.
+        landing: Where the rows come in.
+    """
+
+    def __init__(self, lake: Lake, engine: Engine, landing: Landing) -> None:
+        """Nothing is read before the first table is made."""
+        self.lake = lake
+        self.engine = engine
+        self.landing = landing
+
+    def symbols(self) -> list[str]:
+        """The symbols that have landed, sorted."""
+        return sorted({row["symbol"] for row in self.landing.ledger() if row["good"]})
+
+    def months(self, symbol: str) -> Months | None:
+        """The months that a symbol's good rows span, or None."""
+        rows = [row for row in self.landing.ledger(symbol) if row["good"]]
+        if not rows:
+            return None
+        return Months.spanning(
+            min(row["first_at"] for row in rows), max(row["last_at"] for row in rows)
+        )
+
+    def pending(self) -> list[tuple[int, str, Months]]:
+        """What landed after its months were last made: position, symbol and months."""
+        made: dict[tuple[str, str, str], int] = {}
+        for file in self.lake.snapshot(c.DAILY_OHLC).files:
+            made[tuple(file.partition.values())] = file.modified_ms  # type: ignore[index]
+        found = []
+        for row in self.landing.ledger():
+            if not row["good"]:
+                continue
+            months = Months.spanning(row["first_at"], row["last_at"])
+            newest = max(made.get((row["symbol"], str(m.year), str(m.month)), 0) for m in months)
+            if newest < row["landed_at"].replace(tzinfo=UTC).timestamp() * 1000:
+                found.append((row["position"], row["symbol"], months))
+        return found
+
+    def raw_candles(self, symbol: str, months: Months) -> Written:
+        """Minute bars of some months, from the landing folder."""
+        start, end = months.span_s()
+        files = self._landed(symbol, lambda row: row["interval_s"] == 60)
+        inside = f"timestamp >= {start} and timestamp < {end}"
+        seed = self._last_price_before(files, start)
+        if seed is not None:
+            inside = f"({inside} or timestamp = {seed})"
+        source = ParquetSource(
+            paths=[path for path, _ in files],
+            columns=LANDED | {"is_seed": Type.BOOLEAN},
+            select={name: name for name in LANDED}
+            | {"symbol": text_literal(symbol), "is_seed": f"timestamp < {start}"},
+            where=inside,
+        )
+        return self._write(
+            c.RAW_CANDLES, transforms.raw_candles, {"landed": source}, months.partitions(symbol)
+        )
+
+    def raw_bars(self, symbols: Sequence[str]) -> Written:
+        """Bars longer than a minute, from the landing folder."""
+        partitions = [{"symbol": symbol} for symbol in symbols]
+        source = self._longer_bars(symbols)
+        return self._write(c.RAW_BARS, transforms.raw_bars, {"landed": source}, partitions)
+
+    def daily_ohlc(self, symbol: str, months: Months) -> Written:
+        """Daily bars of some months."""
+        start, end = months.span_s()
+        partitions = months.partitions(symbol)
+        sources = {
+            "raw_candles": TableSource(self.lake, c.RAW_CANDLES, partitions),
+            "longer_bars": self._longer_bars(
+                [symbol], f"timestamp >= {start} and timestamp < {end}"
+            ),
+        }
+        return self._write(c.DAILY_OHLC, transforms.daily_ohlc, sources, partitions)
+
+    def candle_gaps(self, symbols: Sequence[str]) -> Written:
+        """Missing minutes."""
+        return self._of_symbols(c.CANDLE_GAPS, transforms.candle_gaps, c.RAW_CANDLES, symbols)
+
+    def price_jumps(self, symbols: Sequence[str]) -> Written:
+        """Large moves."""
+        return self._of_symbols(c.PRICE_JUMPS, transforms.price_jumps, c.RAW_CANDLES, symbols)
+
+    def filled_series(self, symbols: Sequence[str]) -> Written:
+        """The complete calendar with moving averages."""
+        return self._of_symbols(c.FILLED_SERIES, transforms.filled_series, c.DAILY_OHLC, symbols)
+
+    def prophet_input(self, symbols: Sequence[str]) -> Written:
+        """What a forecast learns from."""
+        return self._of_symbols(c.PROPHET_INPUT, transforms.prophet_input, c.DAILY_OHLC, symbols)
+
+    def signals(self, symbols: Sequence[str]) -> Written:
+        """Crosses of the moving averages."""
+        from tidemill.crypto import trading
+
+        return self._from_series(c.SIGNALS, trading.signals, symbols)
+
+    def backtests(self, symbols: Sequence[str]) -> Written:
+        """What following the signals would have made."""
+        from tidemill.crypto import trading
+
+        def backtest(series: "pl.DataFrame") -> "pl.DataFrame":
+            return trading.backtest(series, trading.signals(series))
+
+        return self._from_series(c.BACKTESTS, backtest, symbols)
+
+    def volatility(self, symbols: Sequence[str]) -> Written:
+        """Deviation of daily returns by half-year."""
+        from tidemill.crypto import trading
+
+        return self._from_series(c.VOLATILITY, trading.volatility, symbols)
+
+    def monthly_returns(self, symbols: Sequence[str]) -> Written:
+        """Mean return by calendar month."""
+        from tidemill.crypto import trading
+
+        return self._from_series(c.MONTHLY_RETURNS, trading.monthly_returns, symbols)
+
+    def all(self) -> list[Written]:
+        """Every table, over all that has landed."""
+        symbols = self.symbols()
+        made = []
+        for symbol in symbols:
+            months = self.months(symbol)
+            if months is not None:
+                made += [self.raw_candles(symbol, months), self.daily_ohlc(symbol, months)]
+        return made + [make(symbols) for make in self.of_symbols().values()]
+
+    def of_symbols(self) -> dict[str, Callable[[Sequence[str]], Written]]:
+        """What makes each table that is made a symbol at a time after the daily bars, in order."""
+        return {
+            "raw_bars": self.raw_bars,
+            "candle_gaps": self.candle_gaps,
+            "price_jumps": self.price_jumps,
+            "filled_series": self.filled_series,
+            "prophet_input": self.prophet_input,
+            "signals": self.signals,
+            "backtests": self.backtests,
+            "volatility": self.volatility,
+            "monthly_returns": self.monthly_returns,
+        }
+
+    def crosses(self, series: "pl.DataFrame") -> "pl.DataFrame":
+        """The signals of one symbol's series."""
+        from tidemill.crypto import trading
+
+        return trading.signals(series)
+
+    def series(self, symbol: str) -> "pl.DataFrame":
+        """The filled series of a symbol, by date."""
+        return self.read(c.FILLED_SERIES, symbol)
+
+    def read(self, table: Table, symbol: str) -> "pl.DataFrame":
+        """A symbol's rows of a table, in the table's order."""
+        import polars as pl
+
+        from tidemill.engines.duck import connection
+
+        relation = self.lake.snapshot(table).within([{"symbol": symbol}]).scan()
+        order = ", ".join(f'"{name}"' for name in table.sort_by or table.key)
+        with connection() as con:
+            con.execute("set preserve_insertion_order = true")
+            found = con.sql(f"select * from {relation} order by {order}").to_arrow_table()
+        return pl.DataFrame(found, schema=polars_schema(table))
+
+    def _of_symbols(
+        self, table: Table, transform: Callable[..., Any], source: Table, symbols: Sequence[str]
+    ) -> Written:
+        partitions = [{"symbol": symbol} for symbol in symbols]
+        rows: dict[str, Source] = {source.name: TableSource(self.lake, source, partitions)}
+        return self._write(table, transform, rows, partitions)
+
+    def _from_series(
+        self,
+        table: Table,
+        make: "Callable[[pl.DataFrame], pl.DataFrame]",
+        symbols: Sequence[str],
+    ) -> Written:
+        import polars as pl
+
+        rows = pl.concat([make(self.series(symbol)) for symbol in symbols])
+        return self.lake.replace_frame(table, rows, [{"symbol": symbol} for symbol in symbols])
+
+    def _write(
+        self,
+        table: Table,
+        transform: Callable[..., Any],
+        sources: dict[str, Any],
+        partitions: Sequence[Partition],
+    ) -> Written:
+        return self.engine.write(self.lake, table, transform, sources, partitions)
+
+    def _landed(
+        self, symbol: str, wanted: Callable[[dict[str, Any]], bool]
+    ) -> list[tuple[Path, dict[str, Any]]]:
+        return [
+            (self.landing.folder / row["path"], row)
+            for row in self.landing.ledger(symbol)
+            if row["path"] and wanted(row)
+        ]
+
+    def _longer_bars(self, symbols: Sequence[str], where: str = "true") -> ParquetSource:
+        files = [
+            found
+            for symbol in symbols
+            for found in self._landed(symbol, lambda row: row["interval_s"] > 60)
+        ]
+        by_file = {
+            "symbol": _by_file(files, lambda row: text_literal(row["symbol"]), "''"),
+            "interval_s": _by_file(files, lambda row: str(row["interval_s"]), "0"),
+            "source": _by_file(files, lambda row: text_literal(row["file"]), "''"),
+        }
+        return ParquetSource(
+            paths=[path for path, _ in files],
+            columns=LANDED | {"interval_s": Type.BIGINT, "source": Type.STRING},
+            select={name: name for name in LANDED} | by_file,
+            where=where,
+        )
+
+    def _last_price_before(
+        self, files: Sequence[tuple[Path, dict[str, Any]]], start_s: int
+    ) -> int | None:
+        """When a price was last known before ``start_s``, for empty prices right after it."""
+        start = datetime.fromtimestamp(start_s, UTC).replace(tzinfo=None)
+        earlier = [path for path, row in files if row["first_at"] < start]
+        if not earlier or not any(row["empty_prices"] for _, row in files):
+            return None
+        from tidemill.engines.duck import connection
+
+        listed = ", ".join(text_literal(str(path)) for path in earlier)
+        with connection() as con:
+            found = con.execute(
+                f"select max(timestamp) from read_parquet([{listed}]) "
+                f"where timestamp < {start_s} and close is not null"
+            ).fetchone()
+        return found[0] if found else None
+
+
+def _by_file(
+    files: Sequence[tuple[Path, dict[str, Any]]],
+    value: Callable[[dict[str, Any]], str],
+    otherwise: str,
+) -> str:
+    """SQL that gives a value of the ledger's row for the file that a row is in."""
+    cases = " ".join(f"when {text_literal(path.name)} then {value(row)}" for path, row in files)
+    file = "regexp_extract(filename, '[^/]+$', 0)"
+    return f"case {file} {cases} else {otherwise} end" if cases else otherwise

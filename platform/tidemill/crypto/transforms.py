@@ -1,0 +1,298 @@
+"""The crypto transforms over Ibis tables: written once, run by DuckDB or Spark to the same rows.
+
+Three habits keep two engines equal to the last digit. Sums and means of doubles are added in time
+order, since an engine's own order depends on its threads. A window that fills forward counts what
+came before and joins on the count, since the engines differ in how ``last`` treats NULL. And an
+instant becomes a date by integer arithmetic on its epoch, since time zones are a session's setting.
+"""
+
+from typing import Any
+
+DAY_S = 86_400
+
+
+def raw_candles(landed: Any) -> Any:
+    """Minute bars with empty prices filled from the last close before them.
+
+    Args:
+        landed: symbol, timestamp (s), open, high, low, close, volume, is_seed; distinct by
+            (symbol, timestamp). A seed row lends its close to what follows and is not given out.
+
+    Returns:
+        Rows of ``RAW_CANDLES``. A row with some prices keeps them: an empty open is the last
+        close, an empty close the open, and high and low span them. Rows with nothing before
+        them to fill from are not given out; landing rejects such rows.
+
+    Source: spec of ``raw_candles``: never from the future, flagged ``is_filled``.
+    """
+    import ibis
+
+    window = ibis.cumulative_window(group_by="symbol", order_by="timestamp")
+    counted = landed.mutate(nth=landed.close.count().over(window))
+    lacking = (
+        counted.open.isnull()
+        | counted.high.isnull()
+        | counted.low.isnull()
+        | counted.close.isnull()
+    )
+    before = counted.filter(counted.close.notnull()).select("symbol", nth="nth", last_close="close")
+    # An empty close does not count itself, so the row before it with a close has its very number;
+    # a row that has a close, but lacks another price, looks one number back.
+    empty = counted.filter(lacking).mutate(wanted=lambda t: t.nth - t.close.notnull().cast("int64"))
+    matched = empty.left_join(
+        before, [empty.symbol == before.symbol, empty.wanted == before.nth]
+    ).select(
+        empty.symbol,
+        empty.timestamp,
+        empty.open,
+        empty.high,
+        empty.low,
+        empty.close,
+        empty.volume,
+        empty.is_seed,
+        before.last_close,
+    )
+    opened = matched.mutate(open=ibis.coalesce(matched.open, matched.last_close, matched.close))
+    closed = opened.mutate(close=ibis.coalesce(opened.close, opened.open))
+    filled = closed.mutate(
+        high=ibis.greatest(ibis.coalesce(closed.high, closed.open), closed.open, closed.close),
+        low=ibis.least(ibis.coalesce(closed.low, closed.open), closed.open, closed.close),
+        is_filled=ibis.literal(True),
+    ).drop("last_close")
+    whole = counted.filter(~lacking).drop("nth").mutate(is_filled=ibis.literal(False))
+    bars = whole.union(filled.select(*whole.columns))
+    bars = bars.filter(~bars.is_seed & bars.open.notnull())
+    at = _instant(bars.timestamp)
+    return bars.select(
+        "timestamp",
+        datetime=at,
+        open="open",
+        high="high",
+        low="low",
+        close="close",
+        volume=bars.volume.coalesce(0.0),
+        is_filled="is_filled",
+        symbol="symbol",
+        year=at.year().cast("int32"),
+        month=at.month().cast("int32"),
+    )
+
+
+def raw_bars(landed: Any) -> Any:
+    """Longer bars as they landed, with their instant; rows of ``RAW_BARS``.
+
+    Args:
+        landed: The landed columns, interval_s and source; distinct by (symbol, interval_s,
+            timestamp), with no empty price.
+    """
+    return landed.select(
+        "timestamp",
+        datetime=_instant(landed.timestamp),
+        interval_s="interval_s",
+        open="open",
+        high="high",
+        low="low",
+        close="close",
+        volume=landed.volume.coalesce(0.0),
+        source="source",
+        symbol="symbol",
+    )
+
+
+def candle_gaps(raw_candles: Any) -> Any:
+    """Each run of missing minutes between two bars of a symbol, as rows of ``CANDLE_GAPS``."""
+    import ibis
+
+    t = raw_candles
+    before = t.timestamp.lag().over(group_by="symbol", order_by="timestamp")
+    steps = t.select("symbol", "timestamp", before=before)
+    missing = (steps.timestamp - steps.before) // 60 - 1
+    gaps = steps.mutate(minutes=missing.cast("int64")).filter(lambda g: g.minutes >= 1)
+    return gaps.select(
+        start=_instant(gaps.before + 60),
+        end=_instant(gaps.timestamp - 60),
+        minutes=gaps.minutes,
+        **{
+            "class": ibis.cases(
+                (gaps.minutes == 1, "1 min"), (gaps.minutes <= 60, "2-60 min"), else_="over 1 h"
+            )
+        },
+        symbol=gaps.symbol,
+    )
+
+
+def price_jumps(raw_candles: Any, over_pct: float = 20.0) -> Any:
+    """Bars that reach over ``over_pct`` % away from the close before; rows of ``PRICE_JUMPS``."""
+    import ibis
+
+    t = raw_candles
+    window = ibis.window(group_by="symbol", order_by="timestamp")
+    steps = t.select(
+        "symbol",
+        "timestamp",
+        "high",
+        "low",
+        previous_close=t.close.lag().over(window),
+        before=t.timestamp.lag().over(window),
+    )
+    steps = steps.mutate(
+        price=ibis.ifelse(
+            steps.high - steps.previous_close > steps.previous_close - steps.low,
+            steps.high,
+            steps.low,
+        )
+    )
+    steps = steps.mutate(move_pct=100.0 * (steps.price / steps.previous_close - 1.0))
+    jumps = steps.filter(steps.move_pct.abs() > over_pct)
+    return jumps.select(
+        "timestamp",
+        datetime=_instant(jumps.timestamp),
+        previous_close="previous_close",
+        price="price",
+        move_pct="move_pct",
+        minutes_since=((jumps.timestamp - jumps.before) // 60).cast("int64"),
+        is_over_50=jumps.move_pct.abs() > 50.0,
+        symbol="symbol",
+    )
+
+
+def daily_ohlc(raw_candles: Any, longer_bars: Any) -> Any:
+    """One bar a symbol and UTC day; rows of ``DAILY_OHLC``.
+
+    A day that has minutes is made from them alone. Another day is made from the finest longer bars
+    that it has, with ``cnt`` NULL. Bars longer than a day make none.
+
+    Args:
+        raw_candles: Rows of ``RAW_CANDLES``, in any order.
+        longer_bars: The landed columns, interval_s and source, in any order.
+    """
+    import ibis
+
+    minutes = raw_candles.mutate(day=_day(raw_candles.timestamp))
+    from_minutes = _fold(minutes, ["symbol", "day"]).mutate(source=ibis.literal("1m"))
+    bars = longer_bars.filter(longer_bars.interval_s <= DAY_S)
+    bars = bars.mutate(day=_day(bars.timestamp))
+    finest = bars.group_by("symbol", "day").agg(finest=bars.interval_s.min())
+    best = bars.join(
+        finest,
+        [
+            bars.symbol == finest.symbol,
+            bars.day == finest.day,
+            bars.interval_s == finest.finest,
+        ],
+    ).select(*[bars[name] for name in bars.columns])
+    best = best.anti_join(from_minutes, ["symbol", "day"])
+    label = best.source.min() + ibis.literal(" ") + best.interval_s.min().cast("string")
+    from_bars = (
+        _fold(best, ["symbol", "day"], source=label)
+        .mutate(cnt=ibis.null("int64"))
+        .mutate(source=lambda t: t.source + ibis.literal(" s"))
+    )
+    days = from_minutes.union(from_bars.select(*from_minutes.columns))
+    at = _instant(days.day * DAY_S)
+    return days.select(
+        date=at.date(),
+        daily_open="daily_open",
+        daily_high="daily_high",
+        daily_low="daily_low",
+        daily_close="daily_close",
+        daily_volume="daily_volume",
+        cnt="cnt",
+        source="source",
+        symbol="symbol",
+        year=at.year().cast("int32"),
+        month=at.month().cast("int32"),
+    )
+
+
+def filled_series(daily_ohlc: Any) -> Any:
+    """The complete calendar of each symbol, with moving averages; rows of ``FILLED_SERIES``."""
+    import ibis
+
+    daily = daily_ohlc.mutate(day=daily_ohlc.date.epoch_days().cast("int64"))
+    spans = daily.group_by("symbol").agg(first=daily.day.min(), last=daily.day.max())
+    calendar = spans.select("symbol", day=ibis.range(spans.first, spans.last + 1, 1).unnest())
+    calendar = calendar.mutate(day=calendar.day.cast("int64"))
+    days = calendar.left_join(daily, ["symbol", "day"]).select(
+        calendar.symbol,
+        calendar.day,
+        daily.daily_open,
+        daily.daily_high,
+        daily.daily_low,
+        daily.daily_close,
+        daily.daily_volume,
+        daily.cnt,
+    )
+    before = ibis.cumulative_window(group_by="symbol", order_by="day")
+    days = days.mutate(nth=days.daily_close.count().over(before))
+    known = days.filter(days.daily_close.notnull()).select(
+        "symbol", nth="nth", last_close="daily_close"
+    )
+    days = days.join(known, [days.symbol == known.symbol, days.nth == known.nth]).select(
+        *[days[name] for name in days.columns], known.last_close
+    )
+    is_filled = days.daily_close.isnull()
+    series = days.select(
+        "symbol",
+        "day",
+        open=days.daily_open.coalesce(days.last_close),
+        high=days.daily_high.coalesce(days.last_close),
+        low=days.daily_low.coalesce(days.last_close),
+        close=days.last_close,
+        volume=days.daily_volume.coalesce(0.0),
+        cnt=ibis.ifelse(is_filled, 0, days.cnt),
+        is_filled=is_filled,
+    )
+    return series.select(
+        date=_instant(series.day * DAY_S).date(),
+        open="open",
+        high="high",
+        low="low",
+        close="close",
+        volume="volume",
+        cnt="cnt",
+        is_filled="is_filled",
+        ma7=_trailing_mean(series.close, 7),
+        ma30=_trailing_mean(series.close, 30),
+        symbol="symbol",
+    )
+
+
+def prophet_input(daily_ohlc: Any) -> Any:
+    """The days that have data, named as Prophet wants them; rows of ``PROPHET_INPUT``."""
+    return daily_ohlc.select(ds="date", y="daily_close", symbol="symbol")
+
+
+def _fold(bars: Any, by: list[str], **more: Any) -> Any:
+    import ibis
+
+    sums = bars.group_by(by).agg(
+        daily_open=bars.open.argmin(bars.timestamp),
+        daily_high=bars.high.max(),
+        daily_low=bars.low.min(),
+        daily_close=bars.close.argmax(bars.timestamp),
+        volumes=ibis.struct({"at": bars.timestamp, "volume": bars.volume}).collect(),
+        cnt=bars.count(),
+        **more,
+    )
+    in_order = sums.volumes.sort().map(lambda traded: traded.volume)
+    return sums.mutate(daily_volume=in_order.sums()).drop("volumes")
+
+
+def _trailing_mean(value: Any, days: int) -> Any:
+    """Mean of the last ``days`` rows, added oldest first; NULL until there are as many."""
+    import ibis
+
+    window = ibis.window(group_by="symbol", order_by="day")
+    total = value.lag(days - 1).over(window)
+    for back in range(days - 2, 0, -1):
+        total = total + value.lag(back).over(window)
+    return (total + value) / days
+
+
+def _day(timestamp: Any) -> Any:
+    return (timestamp // DAY_S).cast("int64")
+
+
+def _instant(epoch_s: Any) -> Any:
+    return epoch_s.cast("int64").as_timestamp("s").cast("timestamp(6)")

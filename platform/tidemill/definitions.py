@@ -1,0 +1,30 @@
+"""The one place where the asset graph is put together; nothing imports this module."""
+
+import dagster as dg
+
+import assets.crypto
+import resources.environments
+from sensors.landing import landed_candles
+
+
+def build(environment: str) -> dg.Definitions:
+    """The whole code location, with the resources of ``environment``."""
+    modules = [assets.crypto]
+    return dg.Definitions(
+        assets=dg.load_assets_from_modules(modules, include_specs=True),
+        asset_checks=dg.load_asset_checks_from_modules(modules),
+        jobs=[assets.crypto.monthly_job],
+        sensors=[
+            landed_candles,
+            dg.AutomationConditionSensorDefinition(
+                "follow_upstream",
+                target=dg.AssetSelection.groups("crypto"),
+                default_status=dg.DefaultSensorStatus.RUNNING,
+                minimum_interval_seconds=10,
+            ),
+        ],
+        resources=resources.environments.named(environment),
+    )
+
+
+defs = build(resources.environments.current())

@@ -1,0 +1,1 @@
+"""DuckDB and Spark: run one transform over lake tables, to the same rows."""

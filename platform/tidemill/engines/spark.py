@@ -1,0 +1,119 @@
+"""Spark as an engine, for data that outgrows a machine: the same transforms, the same tables."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tidemill import progress
+from tidemill.engines.base import Source, predicate, spark_type, unbound
+from tidemill.errors import TidemillError
+from tidemill.lake.contracts import Table
+from tidemill.lake.snapshot import Partition
+from tidemill.lake.store import Lake, Written
+
+DELTA = "io.delta:delta-spark_2.13:4.0.1"
+
+
+def session(master: str) -> Any:
+    """A Spark session in UTC that reads and writes the lake's tables.
+
+    The Delta connector is fetched once from Maven by the Ivy inside pyspark.
+
+    Args:
+        master: ``local[*]``, or a cluster's URL; other settings come from ``spark-defaults.conf``.
+
+    Raises:
+        TidemillError: No Java was found.
+    """
+    import shutil
+
+    if not os.environ.get("JAVA_HOME") and not shutil.which("java"):
+        raise TidemillError(
+            "Spark needs Java 17 or newer and none was found: install one (Debian: "
+            "'apt-get install openjdk-17-jre-headless') or set JAVA_HOME; DuckDB needs none"
+        )
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    from pyspark.sql import SparkSession
+
+    builder = (
+        SparkSession.builder.appName("tidemill")
+        .master(master)
+        .config("spark.jars.packages", DELTA)
+        .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
+        .config(
+            "spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+        )
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.timestampType", "TIMESTAMP_NTZ")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.databricks.delta.snapshotPartitions", "2")
+    )
+    if master.startswith("local"):
+        builder = builder.config("spark.driver.host", "127.0.0.1")
+        builder = builder.config("spark.sql.shuffle.partitions", "4")
+    return builder.getOrCreate()
+
+
+class SparkEngine:
+    """Runs transforms in Spark."""
+
+    name = "spark"
+
+    def __init__(self, master: str = "local[*]") -> None:
+        """Nothing starts before the first transform."""
+        self.master = master
+        self._session: Any = None
+
+    def write(
+        self,
+        lake: Lake,
+        table: Table,
+        transform: Callable[..., Any],
+        sources: Mapping[str, Source],
+        partitions: Sequence[Partition],
+    ) -> Written:
+        """As ``Engine.write`` says."""
+        import ibis
+
+        started = time.perf_counter()
+        if self._session is None:
+            self._session = session(self.master)
+        ibis.pyspark  # noqa: B018  the attribute loads the dialect's options
+        expression = transform(**{name: unbound(name, s) for name, s in sources.items()})
+        sql = str(ibis.to_sql(expression, dialect="pyspark"))
+        for name, source in sources.items():
+            source.spark(self._session).createOrReplaceTempView(name)
+        frame = self._session.sql(sql).selectExpr(
+            *[f"cast(`{c.name}` as {spark_type(c.type)}) as `{c.name}`" for c in table.columns]
+        )
+        lake.ensure(table)
+        if table.sort_by:
+            frame = frame.repartition(*table.partition_by).sortWithinPartitions(
+                *table.partition_by, *table.sort_by
+            )
+        before = lake.snapshot(table).version
+        (
+            frame.write.format("delta")
+            .mode("overwrite")
+            .option("replaceWhere", predicate(table, partitions))
+            .option("userMetadata", '{"engine": "spark"}')
+            .save(str(lake.folder(table)))
+        )
+        after = lake.snapshot(table)
+        if after.version <= before:
+            raise TidemillError(f"{table.id}: Spark made no commit after version {before}")
+        written = after.within(partitions)
+        seconds = time.perf_counter() - started
+        lake.publish()
+        progress.tell(table.id, len(partitions), written.rows)
+        return Written(table.id, after.version, written.rows, written.size, seconds, sql)
+
+    def close(self) -> None:
+        """Stop the session, and with it the JVM's work."""
+        if self._session is not None:
+            self._session.stop()
+            self._session = None

@@ -1,0 +1,1 @@
+"""Delta tables: contracts, snapshots, exactly-once commits, the DuckDB catalogue."""

@@ -1,0 +1,54 @@
+"""What a user may set, each from one environment variable, read when asked and never on import."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where state lives and what runs it.
+
+    Attributes:
+        home: Folder of all state (``TIDEMILL_HOME``, default ``.tidemill`` in the current folder).
+        lake: Folder of the Delta tables (``TIDEMILL_LAKE``, default ``<home>/lake``).
+        engine: ``duckdb`` or ``spark`` (``TIDEMILL_ENGINE``).
+        spark_master: Spark master URL (``TIDEMILL_SPARK_MASTER``, default ``local[*]``).
+        exchange_url: Base of the exchange's REST API (``TIDEMILL_EXCHANGE_URL``).
+        memory_limit_mb: What DuckDB may hold before it spills (``TIDEMILL_MEMORY_MB``).
+    """
+
+    home: Path
+    lake: Path
+    engine: str = "duckdb"
+    spark_master: str = "local[*]"
+    exchange_url: str = "https://api.binance.com"
+    memory_limit_mb: int = 1024
+
+    @classmethod
+    def current(cls, home: Path | None = None) -> "Settings":
+        """The settings of this process's environment, with another ``home`` where one is given."""
+        home = (home or Path(os.environ.get("TIDEMILL_HOME", ".tidemill"))).absolute()
+        return cls(
+            home=home,
+            lake=Path(os.environ.get("TIDEMILL_LAKE", home / "lake")).absolute(),
+            engine=os.environ.get("TIDEMILL_ENGINE", cls.engine),
+            spark_master=os.environ.get("TIDEMILL_SPARK_MASTER", cls.spark_master),
+            exchange_url=os.environ.get("TIDEMILL_EXCHANGE_URL", cls.exchange_url),
+            memory_limit_mb=int(os.environ.get("TIDEMILL_MEMORY_MB", cls.memory_limit_mb)),
+        )
+
+    @property
+    def catalogue(self) -> Path:
+        """The DuckDB file that shows every table."""
+        return self.home / "tidemill.duckdb"
+
+    @property
+    def landing(self) -> Path:
+        """Where files of each domain come in."""
+        return self.home / "landing"
+
+    @property
+    def dagster(self) -> Path:
+        """Dagster's runs, events and schedules."""
+        return self.home / "dagster"

@@ -1,0 +1,1 @@
+"""What an asset may ask for: the lake and the engine."""

@@ -1,0 +1,31 @@
+"""The environments by name, and the resources of each."""
+
+import os
+from collections.abc import Mapping
+
+import dagster as dg
+
+from resources.crypto import CryptoResource
+
+NAMES = ("local", "cluster")
+
+
+def current() -> str:
+    """The environment named by ``TIDEMILL_ENV``, ``local`` when unset.
+
+    Raises:
+        ValueError: It names no known environment.
+    """
+    name = os.environ.get("TIDEMILL_ENV", "local")
+    if name not in NAMES:
+        raise ValueError(f"TIDEMILL_ENV is {name!r}, not one of {', '.join(NAMES)}")
+    return name
+
+
+def named(environment: str) -> Mapping[str, object]:
+    """The resources of ``environment``, unopened; values come in when a run starts."""
+    if environment == "cluster":
+        return {
+            "crypto": CryptoResource(home=dg.EnvVar("TIDEMILL_HOME"), engine="spark"),
+        }
+    return {"crypto": CryptoResource()}

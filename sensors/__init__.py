@@ -1,0 +1,1 @@
+"""Sensors and schedules: they decide, runs read."""
