@@ -44,10 +44,11 @@ class Months:
             TidemillError: They leave a month out; a range is made in one pass.
         """
         found = cls(min(keys), max(keys))
-        if len(found.starts()) != len(set(keys)):
+        asked, spanned = len(set(keys)), len(found.starts())
+        if asked != spanned:
             raise TidemillError(
-                f"months {min(keys)} to {max(keys)}: {len(set(keys))} of {len(found.starts())} asked "
-                "for; ask for a range without gaps"
+                f"months {found.first} to {found.last}: {asked} of {spanned} asked for; "
+                "ask for a range without gaps"
             )
         return found
 
@@ -114,7 +115,9 @@ class Crypto:
             if not row["good"]:
                 continue
             months = Months.spanning(row["first_at"], row["last_at"])
-            newest = max(made.get((row["symbol"], str(m.year), str(m.month)), 0) for m in months)
+            newest = max(
+                made.get((row["symbol"], str(m.year), str(m.month)), 0) for m in months.starts()
+            )
             if newest < row["landed_at"].replace(tzinfo=UTC).timestamp() * 1000:
                 found.append((row["position"], row["symbol"], months))
         return found

@@ -314,8 +314,8 @@ VOLATILITY = Table(
     meaning="Standard deviation of daily returns by half-year, over days that have data.",
     columns=(
         Column("half", Type.STRING, "Half-year, as 2024H1."),
-        Column("first_date", Type.DATE, "First return in it."),
-        Column("last_date", Type.DATE, "Last return in it."),
+        Column("first_date", Type.DATE, "First day of the series in it."),
+        Column("last_date", Type.DATE, "Last day of the series in it."),
         Column(
             "volatility_pct",
             Type.DOUBLE,

@@ -383,8 +383,9 @@ def _interval(con: "duckdb.DuckDBPyConnection", shown: str) -> int:
     """The commonest step between bars, in seconds; 60 where there are too few bars to tell."""
     step = _only(
         con,
-        "select mode(step) from (select "
-        "abs(ts - lag(ts) over (partition by symbol order by rowid)) as step from parsed where reason is null and rowid < 200000) where step > 0",
+        "select mode(step) from ("
+        "select abs(ts - lag(ts) over (partition by symbol order by rowid)) as step "
+        "from parsed where reason is null and rowid < 200000) where step > 0",
     )
     if step and step < 60:
         raise InputError(f"{shown}: its bars are {step} s apart; minutes and longer are taken")
