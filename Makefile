@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer and make; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+export DAGSTER_DISABLE_TELEMETRY = yes
 
 .PHONY: install up test check clean
 

@@ -19,7 +19,13 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 GROUP = "crypto"
 FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_window=timedelta(days=2))
-FOLLOWS = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+# Not eager(): that also runs what is missing before anything is there to make it from, and waits
+# for every month of the calendar where a symbol has but some.
+FOLLOWS = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("follow upstream")
 
 landed_files = dg.AssetSpec(
     report.key(c.LANDED_FILES),
@@ -71,8 +77,7 @@ def by_month(
         asked = asked_months(context)
         done = [make(crypto, symbol, months) for symbol, months in asked.items()]
         partitions = [p for symbol, months in asked.items() for p in months.partitions(symbol)]
-        charts = pictures.of(crypto, table, list(asked))
-        return report.written(crypto.lake, table, done, partitions, charts)
+        return report.written(crypto.lake, table, done, partitions)
 
     return made
 
@@ -173,3 +178,5 @@ symbolic = [
     volatility,
     monthly_returns,
 ]
+monthly_checks = [conserves_rows, counts_every_minute]
+symbolic_checks = [has_every_day]

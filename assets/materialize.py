@@ -8,7 +8,8 @@ import dagster as dg
 
 import assets.crypto as graph
 from resources.crypto import CryptoResource
-from tidemill.crypto.build import Crypto, Months
+from tidemill.crypto.build import Months
+from tidemill.errors import InputError
 
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -18,10 +19,11 @@ class Work:
     """What one run makes.
 
     Attributes:
-        assets: Assets with one partitions definition, and their checks.
+        assets: Assets with one partitions definition.
+        checks: What is checked after them.
         first: First partition key.
         last: Last partition key.
-        partitions: How many partitions of how many assets.
+        partitions: How many partitions, counted for each asset.
     """
 
     assets: Sequence[dg.AssetsDefinition]
@@ -31,73 +33,76 @@ class Work:
     partitions: int
 
 
-def plan(crypto: Crypto, instance: dg.DagsterInstance, wanted: Sequence[str]) -> list[Work]:
-    """The runs that make everything of some symbols: each one's months, then all by symbol.
+def opened(folder: Path) -> dg.DagsterInstance:
+    """The instance whose settings are in ``folder``, to be used as a context."""
+    return dg.DagsterInstance.from_config(str(folder))
+
+
+def forget_symbols(instance: dg.DagsterInstance) -> None:
+    """Take every symbol out of the partitions."""
+    for symbol in instance.get_dynamic_partitions("symbol"):
+        instance.delete_dynamic_partition("symbol", symbol)
+
+
+def plan(
+    spans: Sequence[tuple[str, Months]], instance: dg.DagsterInstance, only: str | None = None
+) -> list[Work]:
+    """The runs that make some months of some symbols, then all that is made by symbol.
 
     Args:
-        crypto: The tables.
+        spans: Symbols and their months.
         instance: Learns the symbols.
-        wanted: Symbols that have landed.
+        only: One table's name alone.
+
+    Raises:
+        InputError: There is no such table to make.
     """
-    instance.add_dynamic_partitions("symbol", list(wanted))
+    monthly = [a for a in graph.monthly if only in (None, a.key.path[-1])]
+    symbolic = [a for a in graph.symbolic if only in (None, a.key.path[-1])]
+    if not monthly and not symbolic:
+        names = ", ".join(a.key.path[-1] for a in (*graph.monthly, *graph.symbolic))
+        raise InputError(f"there is no table crypto.{only} to make; there are {names}")
+    symbols = sorted({symbol for symbol, _ in spans})
+    instance.add_dynamic_partitions("symbol", symbols)
     works = []
-    spans: dict[str, Months] = {
-        symbol: months for symbol in wanted if (months := crypto.months(symbol)) is not None
-    }
-    for number, (symbol, months) in enumerate(spans.items(), 1):
-        is_last = number == len(spans)
-        works.append(
-            Work(
-                graph.monthly,
-                [graph.conserves_rows, graph.counts_every_minute] if is_last else [],
-                f"{months.first}|{symbol}",
-                f"{months.last}|{symbol}",
-                len(months.starts()) * len(graph.monthly),
-            )
-        )
-    known = list(instance.get_dynamic_partitions("symbol"))
-    for first, last in _stretches(known, set(spans)):
-        count = known.index(last) - known.index(first) + 1
-        works.append(
-            Work(graph.symbolic, [graph.has_every_day], first, last, count * len(graph.symbolic))
-        )
+    for number, (symbol, months) in enumerate(spans if monthly else [], 1):
+        count = len(months.starts()) * len(monthly)
+        checks = graph.monthly_checks if number == len(spans) and only is None else []
+        first, last = (f"{month}|{symbol}" for month in (months.first, months.last))
+        works.append(Work(monthly, checks, first, last, count))
+    if symbolic:
+        known = list(instance.get_dynamic_partitions("symbol"))
+        for first, last, n in _stretches(known, set(symbols)):
+            checks = graph.symbolic_checks if only is None else []
+            works.append(Work(symbolic, checks, first, last, n * len(symbolic)))
     return works
 
 
-def _stretches(known: Sequence[str], wanted: set[str]) -> list[tuple[str, str]]:
-    """The wanted symbols as ranges of the known ones, in their order."""
-    stretches: list[tuple[str, str]] = []
-    before = False
+def _stretches(known: Sequence[str], wanted: set[str]) -> list[tuple[str, str, int]]:
+    """The wanted symbols as ranges of the known ones, in their order, with their lengths."""
+    stretches: list[tuple[str, str, int]] = []
+    goes_on = False
     for symbol in known:
-        if symbol in wanted:
-            stretches = (
-                [*stretches[:-1], (stretches[-1][0], symbol)]
-                if before
-                else [*stretches, (symbol, symbol)]
-            )
-        before = symbol in wanted
+        if symbol in wanted and goes_on:
+            first, _, n = stretches.pop()
+            stretches.append((first, symbol, n + 1))
+        elif symbol in wanted:
+            stretches.append((symbol, symbol, 1))
+        goes_on = symbol in wanted
     return stretches
 
 
-def materialize(
-    work: Work, instance: dg.DagsterInstance, home: Path, engine: str
-) -> tuple[bool, list[str]]:
-    """Make one run's partitions.
-
-    Returns:
-        Whether it succeeded, and the checks that did not hold.
-    """
+def materialize(work: Work, instance: dg.DagsterInstance, home: Path, engine: str) -> list[str]:
+    """Make one run's partitions; returns the checks that did not hold."""
     done = dg.materialize(
         [*work.assets, *work.checks],
         instance=instance,
         resources={"crypto": CryptoResource(home=str(home), engine=engine)},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags=dict(zip(RANGE, (work.first, work.last), strict=True)),
-        raise_on_error=True,
     )
-    failed = [
+    return [
         f"{check.asset_key.to_user_string()}: {check.check_name}"
         for check in done.get_asset_check_evaluations()
         if not check.passed
     ]
-    return done.success, failed

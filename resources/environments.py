@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from resources.crypto import CryptoResource
+from resources.exchange import ExchangeResource
 
 NAMES = ("local", "cluster")
 
@@ -27,5 +28,6 @@ def named(environment: str) -> Mapping[str, object]:
     if environment == "cluster":
         return {
             "crypto": CryptoResource(home=dg.EnvVar("TIDEMILL_HOME"), engine="spark"),
+            "exchange": ExchangeResource(),
         }
-    return {"crypto": CryptoResource()}
+    return {"crypto": CryptoResource(), "exchange": ExchangeResource()}

@@ -4,7 +4,8 @@ import dagster as dg
 
 import assets.crypto
 import resources.environments
-from sensors.landing import landed_candles
+from sensors.backfill import crypto_backfill, hourly_backfill
+from sensors.landing import crypto_inbox, dropped_files, landed_candles
 
 
 def build(environment: str) -> dg.Definitions:
@@ -13,8 +14,10 @@ def build(environment: str) -> dg.Definitions:
     return dg.Definitions(
         assets=dg.load_assets_from_modules(modules, include_specs=True),
         asset_checks=dg.load_asset_checks_from_modules(modules),
-        jobs=[assets.crypto.monthly_job],
+        jobs=[assets.crypto.monthly_job, crypto_inbox, crypto_backfill],
+        schedules=[hourly_backfill],
         sensors=[
+            dropped_files,
             landed_candles,
             dg.AutomationConditionSensorDefinition(
                 "follow_upstream",
@@ -23,6 +26,8 @@ def build(environment: str) -> dg.Definitions:
                 minimum_interval_seconds=10,
             ),
         ],
+        # A step in a process of its own costs seconds; these take less.
+        executor=dg.in_process_executor,
         resources=resources.environments.named(environment),
     )
 

@@ -44,7 +44,17 @@ def test_imports_go_one_way() -> None:
 
 
 def test_importing_the_definitions_loads_nothing_heavy() -> None:
-    heavy = ("pyspark", "prophet", "sklearn", "matplotlib", "ibis", "duckdb", "pandas")
+    heavy = (
+        "pyspark",
+        "prophet",
+        "sklearn",
+        "matplotlib",
+        "ibis",
+        "duckdb",
+        "pandas",
+        "polars",
+        "httpx",
+    )
     code = f"import sys, tidemill.definitions; print([m for m in {heavy!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -226,12 +226,6 @@ class Crypto:
             "monthly_returns": self.monthly_returns,
         }
 
-    def crosses(self, series: "pl.DataFrame") -> "pl.DataFrame":
-        """The signals of one symbol's series."""
-        from tidemill.crypto import trading
-
-        return trading.signals(series)
-
     def series(self, symbol: str) -> "pl.DataFrame":
         """The filled series of a symbol, by date."""
         return self.read(c.FILLED_SERIES, symbol)

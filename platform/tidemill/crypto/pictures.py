@@ -1,33 +1,43 @@
-"""Which chart goes with which table, and the rows that it is drawn from."""
+"""Which charts go with which table, and the rows that they are drawn from."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Crypto
 from tidemill.lake.contracts import Table
 
-if TYPE_CHECKING:
-    import polars as pl
-
 MOST = 4
-"""Charts a materialization carries at most; its metadata is stored with every partition of it."""
+"""Symbols drawn at most: metadata is stored again with every partition of a run.
+
+For the same reason the tables by month carry no chart; a year of candles is drawn on the series.
+"""
 
 
 def of(crypto: Crypto, table: Table, symbols: Sequence[str]) -> dict[str, bytes]:
     """PNG charts by title, of the first few symbols; none for a table without a chart."""
+    drawn: dict[str, bytes] = {}
+    for symbol in symbols[:MOST]:
+        if table is c.CANDLE_GAPS:
+            drawn |= _gaps(crypto, symbol)
+        elif table is c.FILLED_SERIES:
+            drawn |= _series(crypto, symbol)
+    return drawn
+
+
+def _gaps(crypto: Crypto, symbol: str) -> dict[str, bytes]:
     from tidemill.crypto import charts
 
-    draw: dict[str, Callable[[pl.DataFrame, str], bytes]] = {
-        c.DAILY_OHLC.id: charts.candles,
-        c.CANDLE_GAPS.id: charts.gaps,
-        c.FILLED_SERIES.id: lambda rows, symbol: charts.averages(
-            rows, crypto.crosses(rows), symbol
-        ),
-    }
-    if table.id not in draw:
-        return {}
+    return {f"gaps {symbol}": charts.gaps(crypto.read(c.CANDLE_GAPS, symbol), symbol)}
+
+
+def _series(crypto: Crypto, symbol: str) -> dict[str, bytes]:
+    from tidemill.crypto import charts, trading
+
+    series = crypto.series(symbol)
+    daily = series.rename(
+        {name: f"daily_{name}" for name in ("open", "high", "low", "close", "volume")}
+    )
     return {
-        f"{table.name} {symbol}": draw[table.id](crypto.read(table, symbol), symbol)
-        for symbol in symbols[:MOST]
+        f"candles {symbol}": charts.candles(daily, symbol),
+        f"averages {symbol}": charts.averages(series, trading.signals(series), symbol),
     }

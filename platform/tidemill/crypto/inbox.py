@@ -1,0 +1,55 @@
+"""The inbox: files dropped into ``landing/crypto/inbox`` land without anyone typing a command."""
+
+from pathlib import Path
+
+from tidemill.crypto.landing import Landing
+from tidemill.errors import InputError
+
+SETTLED_S = 10
+"""A file is taken once nobody has written to it for this long."""
+
+
+def folder(landing: Landing) -> Path:
+    """Where files are dropped; made on first use."""
+    path = landing.folder / "inbox"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def settled(landing: Landing, now_s: float) -> list[Path]:
+    """The files that nobody has written to for a while, by name.
+
+    Args:
+        landing: Whose inbox.
+        now_s: Epoch seconds.
+    """
+    return sorted(
+        path
+        for path in folder(landing).iterdir()
+        if path.is_file()
+        and not path.name.startswith(".")
+        and now_s - path.stat().st_mtime >= SETTLED_S
+    )
+
+
+def take(landing: Landing, name: str) -> str:
+    """Land a file of the inbox and take it out of there; says what became of it.
+
+    A refused file goes to the folder ``refused``, with the reason in a text file beside it. A file
+    that is gone was taken by an earlier try.
+    """
+    path = folder(landing) / name
+    if not path.exists():
+        return f"{name}: no longer in the inbox"
+    try:
+        landed = landing.land_file(path)
+    except InputError as error:
+        refused = landing.folder / "refused"
+        refused.mkdir(parents=True, exist_ok=True)
+        (refused / f"{name}.txt").write_text(f"{error}\n")
+        path.replace(refused / name)
+        return f"refused: {error}"
+    path.unlink()
+    return "; ".join(
+        f"{r.file} {r.symbol}: {r.rows} rows, {r.good} good, {r.rejected} rejected" for r in landed
+    )

@@ -1,0 +1,96 @@
+"""What the sensors ask for is what is there to do, and the runs they ask for do it."""
+
+import os
+import time
+from pathlib import Path
+
+import dagster as dg
+
+import assets.crypto as graph
+from resources.crypto import CryptoResource
+from sensors.landing import crypto_inbox, dropped_files, landed_candles
+from tests.graph.conftest import House
+from tidemill.crypto import contracts as c
+from tidemill.crypto import inbox
+from tidemill.definitions import defs
+
+
+def tick(house: House, sensor: dg.SensorDefinition, cursor: str | None = None) -> dg.SensorResult:
+    context = dg.build_sensor_context(
+        instance=house.instance, cursor=cursor, resources={"crypto": house.crypto}
+    )
+    result = sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    return result
+
+
+def resources(house: House) -> dict[str, object]:
+    return {"crypto": CryptoResource(home=str(house.settings.home))}
+
+
+def test_landed_files_become_runs_and_symbols_and_then_nothing_more(house: House) -> None:
+    first = tick(house, landed_candles)
+    requests = first.run_requests or []
+    assert [r.run_key for r in requests] == ["0 AAAUSDT", "1 BBBUSDT"]
+    (added,) = first.dynamic_partitions_requests or []
+    assert list(added.partition_keys) == ["AAAUSDT", "BBBUSDT"]
+    house.instance.add_dynamic_partitions("symbol", ["AAAUSDT", "BBBUSDT"])
+    for request in requests:
+        done = dg.materialize(
+            graph.monthly, instance=house.instance, tags=request.tags, resources=resources(house)
+        )
+        assert done.success
+    again = tick(house, landed_candles, first.cursor)
+    assert not again.run_requests
+    assert house.crypto.lake.snapshot(c.RAW_CANDLES).rows == sum(
+        truth.good for truth in house.truth.values()
+    )
+
+
+def test_a_new_file_asks_for_its_months_alone(house: House, tmp_path: Path) -> None:
+    for symbol in house.crypto.symbols():
+        months = house.crypto.months(symbol)
+        assert months is not None
+        house.crypto.raw_candles(symbol, months)
+        house.crypto.daily_ohlc(symbol, months)
+    time.sleep(0.01)
+    late = tmp_path / "late_AAAUSDT.csv"
+    late.write_text("timestamp,open,high,low,close,volume\n1714521600,5,5,5,5,1\n")
+    house.crypto.landing.land_file(late)
+    (request,) = tick(house, landed_candles).run_requests or []
+    assert request.tags["dagster/asset_partition_range_start"] == "2024-05-01|AAAUSDT"
+    assert request.tags["dagster/asset_partition_range_end"] == "2024-05-01|AAAUSDT"
+
+
+def test_a_dropped_file_lands_once_it_is_settled(house: House) -> None:
+    folder = inbox.folder(house.crypto.landing)
+    good, bad = folder / "DDDUSDT.csv", folder / "EEEUSDT.csv"
+    good.write_text("timestamp,open,high,low,close,volume\n1709251200,5,5,5,5,1\n")
+    bad.write_text("a,b\n1,2\n")
+    assert not tick(house, dropped_files).run_requests
+    for path in (good, bad):
+        os.utime(path, (time.time() - 60, time.time() - 60))
+    (request,) = tick(house, dropped_files).run_requests or []
+    run = crypto_inbox.execute_in_process(
+        run_config=request.run_config, resources=resources(house), instance=house.instance
+    )
+    assert run.success
+    assert "DDDUSDT" in house.crypto.symbols()
+    assert not list(folder.iterdir())
+    reason = house.crypto.landing.folder / "refused" / "EEEUSDT.csv.txt"
+    assert "expected a header" in reason.read_text()
+    assert (house.crypto.landing.folder / "refused" / "EEEUSDT.csv").exists()
+
+
+def test_what_follows_is_made_after_what_it_follows(house: House) -> None:
+    first = tick(house, landed_candles)
+    house.instance.add_dynamic_partitions("symbol", ["AAAUSDT", "BBBUSDT"])
+    evaluated = dg.evaluate_automation_conditions(defs, house.instance)
+    assert evaluated.total_requested == 0
+    request = (first.run_requests or [])[0]
+    dg.materialize(
+        graph.monthly, instance=house.instance, tags=request.tags, resources=resources(house)
+    )
+    evaluated = dg.evaluate_automation_conditions(defs, house.instance, cursor=evaluated.cursor)
+    for asset in (graph.filled_series, graph.candle_gaps, graph.signals, graph.backtests):
+        assert evaluated.get_requested_partitions(asset.key) == {"AAAUSDT"}
