@@ -28,7 +28,7 @@ check: install
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf .venv

@@ -27,6 +27,9 @@ FOLLOWS = (
     & ~dg.AutomationCondition.in_progress()
 ).with_label("follow upstream")
 
+OUTSIDE = (c.LANDED_FILES, c.REJECTED_ROWS)
+"""Tables that `tidemill ingest` and `tidemill backfill` make."""
+
 landed_files = dg.AssetSpec(
     report.key(c.LANDED_FILES),
     group_name=GROUP,

@@ -7,9 +7,11 @@ from pathlib import Path
 import dagster as dg
 
 import assets.crypto as graph
+from assets import report
 from resources.crypto import CryptoResource
 from tidemill.crypto.build import Months
 from tidemill.errors import InputError
+from tidemill.lake.store import Lake
 
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -42,6 +44,12 @@ def forget_symbols(instance: dg.DagsterInstance) -> None:
     """Take every symbol out of the partitions."""
     for symbol in instance.get_dynamic_partitions("symbol"):
         instance.delete_dynamic_partition("symbol", symbol)
+
+
+def report_landed(instance: dg.DagsterInstance, lake: Lake) -> None:
+    """Tell the asset graph of what was landed outside of it."""
+    for event in report.landed(lake, graph.OUTSIDE):
+        instance.report_runless_asset_event(event)
 
 
 def plan(

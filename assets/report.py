@@ -50,6 +50,22 @@ def contract_spec(table: Table) -> dg.AssetCheckSpec:
     )
 
 
+def landed(lake: Lake, tables: Sequence[Table]) -> list[dg.AssetMaterialization]:
+    """What tables that are made outside Dagster hold now, for the asset graph to show."""
+    snapshots = [lake.snapshot(table) for table in tables]
+    return [
+        dg.AssetMaterialization(
+            key(snapshot.table),
+            metadata={
+                "dagster/row_count": snapshot.rows,
+                "bytes": snapshot.size,
+                "version": snapshot.version,
+            },
+        )
+        for snapshot in snapshots
+    ]
+
+
 def written(
     lake: Lake,
     table: Table,

@@ -5,11 +5,10 @@ import time
 import dagster as dg
 
 from assets import report
-from assets.crypto import monthly_job
+from assets.crypto import OUTSIDE, monthly_job
 from assets.partitions import symbols
 from tidemill.crypto import inbox
 from tidemill.crypto.build import Crypto
-from tidemill.crypto.contracts import LANDED_FILES
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -76,11 +75,7 @@ def landed_candles(
     new = sorted({symbol for _, symbol, _ in pending} - known)
     return dg.SensorResult(
         dynamic_partitions_requests=[symbols.build_add_request(new)] if new else [],
-        asset_events=[
-            dg.AssetMaterialization(report.key(LANDED_FILES), metadata={"position": newest})
-        ]
-        if newest > told
-        else [],
+        asset_events=report.landed(crypto.lake, OUTSIDE) if newest > told else [],
         run_requests=[
             dg.RunRequest(
                 run_key=f"{position} {symbol}",

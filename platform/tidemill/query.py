@@ -1,15 +1,17 @@
 """Read-only SQL over the catalogue, for anyone who may read the lake and nothing else."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tidemill.errors import InputError
-from tidemill.lake import catalog, lease
+from tidemill.errors import InputError, TidemillError
+from tidemill.lake import catalog, duck, lease
 from tidemill.lake.contracts import Table, text_literal
 from tidemill.lake.snapshot import Snapshot
 from tidemill.lake.store import Lake
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 FORMATS = ("table", "csv", "json", "parquet")
+READING = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 
 
 @dataclass(frozen=True)
@@ -41,20 +44,17 @@ def ask(lake: Lake, sql: str, as_of: int | datetime | None = None) -> Answer:
     Args:
         lake: With its catalogue.
         sql: One statement that only reads.
-        as_of: Show every table that ``sql`` names as it was at a version or an instant.
+        as_of: Show every table as it was at a version or an instant.
 
     Raises:
         InputError: It does more than read, or it is no SQL.
-        TidemillError: A table has no version ``as_of``.
+        TidemillError: A table that it reads has no version ``as_of``.
     """
     with _sandbox(lake, sql, as_of) as con:
-        try:
-            found = con.execute(sql)
-            names = [column[0] for column in found.description or ()]
-            types = [str(column[1]) for column in found.description or ()]
-            return Answer(names, types, found.fetchall())
-        except _duckdb_error() as error:
-            raise InputError(_told(error)) from error
+        found = con.execute(sql)
+        names = [column[0] for column in found.description or ()]
+        types = [str(column[1]) for column in found.description or ()]
+        return Answer(names, types, found.fetchall())
 
 
 def save(lake: Lake, sql: str, path: Path, form: str, as_of: int | datetime | None = None) -> int:
@@ -67,17 +67,12 @@ def save(lake: Lake, sql: str, path: Path, form: str, as_of: int | datetime | No
         form: ``csv``, ``json`` (a list of objects) or ``parquet``.
         as_of: As in ``ask``.
     """
-    import duckdb
-
     with _sandbox(lake, sql, as_of) as con:
-        try:
-            rows = con.sql(sql).to_arrow_table()
-        except _duckdb_error() as error:
-            raise InputError(_told(error)) from error
-    options = {"csv": "format csv, header", "json": "format json, array true"}.get(form, form)
-    with duckdb.connect() as out:
+        rows = con.sql(sql).to_arrow_table()
+    more = {"csv": ", header", "json": ", array true"}.get(form, "")
+    with duck.cursor() as out:
         out.register("rows", rows)
-        out.execute(f"copy rows to {text_literal(str(path))} ({options})")
+        out.execute(f"copy rows to {text_literal(str(path))} (format {form}{more})")
     return int(rows.num_rows)
 
 
@@ -85,55 +80,99 @@ def save(lake: Lake, sql: str, path: Path, form: str, as_of: int | datetime | No
 def _sandbox(
     lake: Lake, sql: str, as_of: int | datetime | None
 ) -> "Iterator[duckdb.DuckDBPyConnection]":
-    """A connection that sees the lake's tables and no other file, checked to only read."""
+    """A connection that sees the lake's tables and no other file, for SQL that only reads."""
     import duckdb
 
     _check_reads_only(sql)
     # In memory, with views of its own: DuckDB may not be told to lock a file that others replace.
-    snapshots = [_at(lake, table, sql, as_of) for table in lake.tables]
+    snapshots = [_at(lake, table, as_of) for table in lake.tables]
     held = [(s.table, s.version) for s in snapshots if s.version >= 0]
-    with lease.reading(lake.root, held), duckdb.connect() as con:
+    with (
+        lease.reading(lake.root, held),
+        TemporaryDirectory(prefix="tidemill-spill-") as spill,
+        duckdb.connect() as con,
+    ):
+        if as_of is not None:
+            snapshots = [_still(snapshot) for snapshot in snapshots]
+        # The exact files: a folder would let in what a link in it leads to, and a file to write.
+        seen = ", ".join(text_literal(str(file.path)) for s in snapshots for file in s.files)
         con.execute(catalog.views(snapshots))
         con.execute("set timezone = 'UTC'")
-        con.execute(f"set allowed_directories = [{text_literal(str(lake.root) + '/')}]")
+        con.execute(f"set temp_directory = {text_literal(spill)}")
+        con.execute(f"set allowed_paths = [{seen}]")
         con.execute("set enable_external_access = false")
         con.execute("set lock_configuration = true")
-        yield con
+        try:
+            yield con
+        except duckdb.Error as error:
+            for snapshot in snapshots:
+                if snapshot.lacking and snapshot.lacking in str(error):
+                    raise TidemillError(snapshot.lacking) from error
+            raise InputError(_told(error)) from error
 
 
-def _at(lake: Lake, table: Table, sql: str, as_of: int | datetime | None) -> Snapshot:
-    if as_of is None or table.name not in sql:
+def _at(lake: Lake, table: Table, as_of: int | datetime | None) -> Snapshot:
+    """A table ``as_of``; one that did not exist then stands in the way only of who reads it."""
+    if as_of is None:
         return lake.snapshot(table)
-    return lake.snapshot(table, as_of)
+    try:
+        return lake.snapshot(table, as_of)
+    except TidemillError as error:
+        return Snapshot(table, -1, lacking=str(error))
+
+
+def _still(snapshot: Snapshot) -> Snapshot:
+    """An old version, now that vacuum keeps it; it may have come before."""
+    try:
+        snapshot.require()
+    except TidemillError as error:
+        return Snapshot(snapshot.table, -1, lacking=str(error))
+    return snapshot
 
 
 def _check_reads_only(sql: str) -> None:
-    """Admit one SELECT; DuckDB's own sandbox still lets COPY write inside an allowed folder."""
+    """Admit one SELECT; DuckDB's own sandbox still lets COPY write to an allowed file."""
     import duckdb
 
-    with duckdb.connect() as con:
+    with duck.cursor() as con:
         try:
             statements = con.extract_statements(sql)
-        except _duckdb_error() as error:
+        except duckdb.Error as error:
             raise InputError(_told(error)) from error
-    if len(statements) != 1:
-        raise InputError(f"expected one SELECT, found {len(statements)} statements")
-    kind = statements[0].type
-    if kind not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
-        raise InputError(f"expected a SELECT, found {kind.name}: tables are only read here")
-    if kind is duckdb.StatementType.EXPLAIN:
-        # EXPLAIN ANALYZE runs what it explains, so that is held to the same.
-        body = re.sub(r"(?is)^\s*explain\s+(analyze\s+)?", "", sql, count=1)
-        if body == sql:
-            raise InputError("expected EXPLAIN at the start of the query")
-        _check_reads_only(body)
+        if len(statements) != 1:
+            raise InputError(f"expected one SELECT, found {len(statements)} statements")
+        kind = statements[0].type
+        if kind is duckdb.StatementType.EXPLAIN:
+            # EXPLAIN ANALYZE runs what it explains, so that is held to the same.
+            body = re.sub(r"(?is)^\s*explain(\s+analyze\b|\s*\([^()]*\))?", "", sql, count=1)
+            if body == sql:
+                raise InputError("expected EXPLAIN at the start of the query")
+            return _check_reads_only(body)
+        if kind is not duckdb.StatementType.SELECT:
+            raise InputError(f"expected a SELECT, found {kind.name}: tables are only read here")
+        found = con.execute("select json_serialize_sql(?::varchar)", [sql]).fetchone()
+    parsed = json.loads(found[0]) if found else {"error": True}
+    if parsed["error"]:
+        raise InputError(f"expected a SELECT: {parsed.get('error_message', 'found nothing')}")
+    _check_tree(parsed)
 
 
-def _duckdb_error() -> type[Exception]:
-    import duckdb
-
-    error: type[Exception] = duckdb.Error
-    return error
+def _check_tree(tree: Any) -> None:
+    """Admit a parsed SELECT of which no part writes, as COPY or DELETE in a WITH clause would."""
+    parts = [tree]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list):
+            parts += part
+        elif isinstance(part, dict):
+            parts += part.values()
+            if "cte_map" in part and part["type"] not in READING:
+                kind = part["type"].removesuffix("_QUERY_NODE")
+                raise InputError(
+                    f"expected a SELECT, found {kind} in it: tables are only read here"
+                )
+            if part.get("function_name") == "json_execute_serialized_sql":
+                raise InputError("json_execute_serialized_sql could run more than a SELECT")
 
 
 def _told(error: Exception) -> str:

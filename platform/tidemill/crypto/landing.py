@@ -6,19 +6,20 @@ Until that commit nothing of the file is seen, and a file that landed before is 
 """
 
 import hashlib
+import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from tidemill.crypto import files, rows
+from tidemill.crypto import duplicates, files, rows, source
+from tidemill.crypto.accounts import Arrival, Landed, nothing_good, record, with_strays
 from tidemill.crypto.contracts import LANDED_FILES, REJECTED_ROWS
-from tidemill.errors import InputError
+from tidemill.errors import InputError, TidemillError
 from tidemill.lake.contracts import polars_schema, text_literal
 from tidemill.lake.store import Lake
 
@@ -26,38 +27,10 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
+__all__ = ["Landed", "Landing"]
 
-@dataclass(frozen=True)
-class Landed:
-    """What became of one file's rows, for one symbol; times in epoch seconds.
-
-    Attributes:
-        file: Name of the file, or where the rows came from.
-        symbol: Trading pair.
-        interval_s: Length of its bars.
-        rows: Data rows; the sum of the next four.
-        good: Rows that went in.
-        exact_duplicates: Rows equal to one already in.
-        conflicting_duplicates: Rows that differ from the one already in for that time.
-        rejected: Rows in ``rejected_rows``.
-        empty_prices: Good rows whose prices are to be filled.
-        first_s: Start of the first good bar, None when none is good.
-        last_s: Start of the last good bar.
-        notes: What a reader of the report should know.
-    """
-
-    file: str
-    symbol: str
-    interval_s: int
-    rows: int
-    good: int
-    exact_duplicates: int
-    conflicting_duplicates: int
-    rejected: int
-    empty_prices: int
-    first_s: int | None
-    last_s: int | None
-    notes: tuple[str, ...] = ()
+UNFINISHED = ".unfinished"
+"""In the landing folder: what a landing under way is about to make."""
 
 
 class Landing:
@@ -96,23 +69,23 @@ class Landing:
         Raises:
             InputError: The file cannot be used; nothing of it was taken.
         """
-        now = now or datetime.now(UTC)
-        with files.plain(path) as text, self._parsing() as con:
-            layout = files.layout(text, str(path), columns)
-            named = files.symbol_from(symbol) if symbol else files.symbol_in(path.name)
+        now = _utc(now)
+        with source.plain(path) as text, self._parsing() as con:
+            layout = files.layout(text, columns)
+            told = next((found for hint in text.hints if (found := files.symbol_in(hint))), None)
+            named = files.symbol_from(symbol) if symbol else told
             if named is None and "symbol" not in layout.roles:
                 raise InputError(
                     f"{path}: neither its columns nor its name tell the trading pair; "
                     "say it with --symbol, for example --symbol BTCUSDT"
                 )
-            digest = _digest(path)
-            limit_s = int((now + timedelta(days=1)).timestamp())
-            parsed = rows.parse(con, text, layout, str(path), symbol and named, named, limit_s)
-            with self._turn():
-                before = self._landed_before(digest)
-                if before:
-                    return [replace(b, file=path.name) for b in before]
-                return self._land(con, path.name, digest, parsed, now)
+            parsed = rows.parse(con, text, layout, named, symbol is not None, _limit_s(now))
+            arrival = Arrival(path.name, str(path), _digest(path), now)
+            with self._turn(con) as ledger:
+                text.keep_still()
+                return self._known(ledger, arrival, parsed) or self._land(
+                    con, ledger, arrival, parsed
+                )
 
     def land_rows(
         self, frame: "pl.DataFrame", symbol: str, origin: str, interval_s: int
@@ -124,46 +97,83 @@ class Landing:
             symbol: Their trading pair.
             origin: Where they came from, as the ledger shows it.
             interval_s: Length of the bars.
+
+        Returns:
+            A report; none for a frame without rows.
+
+        Raises:
+            InputError: None of the rows can be used; nothing was taken.
         """
+        if frame.is_empty():
+            return []
         digest = hashlib.sha256(frame.write_ipc(None).getvalue() + origin.encode()).hexdigest()
-        now = datetime.now(UTC)
+        now = _utc(None)
         with self._parsing() as con:
-            limit_s = int((now + timedelta(days=1)).timestamp())
-            parsed = rows.from_frame(con, frame, symbol, interval_s, limit_s)
-            with self._turn():
-                return self._landed_before(digest) or self._land(con, origin, digest, parsed, now)
+            parsed = rows.from_frame(con, frame, symbol, interval_s, _limit_s(now))
+            arrival = Arrival(origin, origin, digest, now)
+            with self._turn(con) as ledger:
+                return self._known(ledger, arrival, parsed) or self._land(
+                    con, ledger, arrival, parsed
+                )
 
     def ledger(self, symbol: str | None = None) -> list[dict[str, Any]]:
         """The rows of ``landed_files``, in order of landing, of one symbol or all."""
         with self._parsing() as con:
-            where = f"symbol = {text_literal(symbol)}" if symbol else "true"
-            found = con.execute(
-                f"select * from {self.lake.snapshot(LANDED_FILES).scan()} where {where} "
-                "order by position, symbol"
-            )
-            names = [column[0] for column in found.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+            return self._ledger(con, f"symbol = {text_literal(symbol)}" if symbol else "true")
+
+    def _ledger(
+        self, con: "duckdb.DuckDBPyConnection", where: str = "true"
+    ) -> list[dict[str, Any]]:
+        scan = self.lake.snapshot(LANDED_FILES).scan()
+        found = con.execute(f"select * from {scan} where {where} order by position, symbol")
+        names = [column[0] for column in found.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
     @contextmanager
     def _parsing(self) -> "Iterator[duckdb.DuckDBPyConnection]":
+        import duckdb
+
         from tidemill.engines.duck import connection
 
-        with connection(self.memory_limit_mb) as con:
-            con.execute("set preserve_insertion_order = true")  # source order decides duplicates
-            yield con
+        try:
+            with connection(self.memory_limit_mb) as con:
+                con.execute(
+                    "set preserve_insertion_order = true"
+                )  # source order decides duplicates
+                yield con
+        except duckdb.OutOfMemoryException as error:
+            raise TidemillError(
+                f"{self.memory_limit_mb} MiB are too few ({_first_line(error)}); "
+                "allow more with TIDEMILL_MEMORY_MB"
+            ) from error
+        except duckdb.IOException as error:
+            raise TidemillError(f"{self.folder}: {_first_line(error)}") from error
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One landing at a time, since what is a duplicate depends on all that landed before."""
+    def _turn(self, con: "duckdb.DuckDBPyConnection") -> Iterator[list[dict[str, Any]]]:
+        """One landing at a time, as what is a duplicate hangs on the ledger of all before it.
+
+        What a landing left half made, because it was killed, is undone first.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
-            yield
+            self._undo_unfinished(con)
+            yield self._ledger(con)
 
-    def _landed_before(self, digest: str) -> list[Landed]:
-        """The reports of a file that landed before: all its good rows are duplicates now."""
+    def _known(
+        self, ledger: Sequence[dict[str, Any]], arrival: Arrival, parsed: rows.Parsed
+    ) -> list[Landed]:
+        """The reports of a file that landed before: all its good rows are duplicates now.
+
+        The same bytes under another trading pair, named where a first guess was wrong, are another
+        landing.
+        """
+        found = [row for row in ledger if row["sha256"] == arrival.sha256]
+        if not {row["symbol"] for row in found} & set(parsed.intervals):
+            return []
         return [
             Landed(
-                file=row["file"],
+                file=arrival.name,
                 symbol=row["symbol"],
                 interval_s=row["interval_s"],
                 rows=row["rows"],
@@ -176,126 +186,133 @@ class Landing:
                 last_s=None,
                 notes=(f"landed before, on {row['landed_at']:%Y-%m-%d %H:%M} UTC: nothing to do",),
             )
-            for row in self.ledger()
-            if row["sha256"] == digest
+            for row in found
+            if row["symbol"] in ("", *parsed.intervals)
         ]
 
     def _land(
         self,
         con: "duckdb.DuckDBPyConnection",
-        name: str,
-        digest: str,
+        ledger: Sequence[dict[str, Any]],
+        arrival: Arrival,
         parsed: rows.Parsed,
-        now: datetime,
     ) -> list[Landed]:
-        ledger = self.ledger()
-        landed = []
-        records = []
-        made: list[Path] = []
+        paths = {
+            symbol: f"{symbol}/{arrival.sha256[:12]}-{uuid.uuid4().hex[:8]}.parquet"
+            for symbol in parsed.intervals
+        }
+        self._begin(arrival, paths)
         try:
-            for symbol in parsed.symbols:
-                paths = [
+            landed = []
+            for symbol, interval_s in parsed.intervals.items():
+                earlier = [
                     self.folder / row["path"]
                     for row in ledger
-                    if row["path"]
-                    and (row["symbol"], row["interval_s"]) == (symbol, parsed.interval_s)
+                    if row["path"] and (row["symbol"], row["interval_s"]) == (symbol, interval_s)
                 ]
-                path = self.folder / symbol / f"{digest[:12]}-{uuid.uuid4().hex[:8]}.parquet"
+                path = self.folder / paths[symbol]
                 path.parent.mkdir(parents=True, exist_ok=True)
-                made.append(path)
-                counts = rows.classify(con, symbol, parsed.interval_s, paths, path)
-                report = Landed(name, symbol, parsed.interval_s, **counts, notes=parsed.notes)
-                landed.append(report)
-                kept = str(path.relative_to(self.folder)) if report.good else None
-                if kept is None:
-                    path.unlink(missing_ok=True)
-                records.append(_record(report, digest, len(ledger), kept, now))
-            landed = _with_strays(landed, parsed, name)
-            records += [
-                _record(stray, digest, len(ledger), None, now) for stray in landed[len(records) :]
-            ]
-            if all(report.rows == report.rejected for report in landed):
-                raise InputError(_nothing_good(con, name, landed))
-            self._commit(con, name, digest, records, parsed, now)
-        except BaseException:
-            for path in made:
-                with suppress(OSError):
+                counts = duplicates.classify(con, symbol, interval_s, earlier, path)
+                landed.append(
+                    Landed(arrival.name, symbol, interval_s, **counts, notes=parsed.notes)
+                )
+                if not counts["good"]:
                     path.unlink()
+            landed = with_strays(landed, parsed, arrival.name)
+            if all(report.rows == report.rejected for report in landed):
+                raise InputError(nothing_good(rows.rejected(con, parsed), arrival.shown))
+            self._append_rejected(con, arrival, parsed)
+            self._append_ledger(landed, paths, arrival, len(ledger))
+        except BaseException:
+            self._undo_unfinished(con)
             raise
+        (self.folder / UNFINISHED).unlink()
         return landed
 
-    def _commit(
+    def _append_rejected(
+        self, con: "duckdb.DuckDBPyConnection", arrival: Arrival, parsed: rows.Parsed
+    ) -> None:
+        """Append the rejected rows; a line that an earlier landing of the file has stays as is."""
+        import polars as pl
+
+        app, known = f"landing/{arrival.sha256}", set()
+        reached = self.lake.reached(REJECTED_ROWS, app) or 0
+        if reached:
+            mine = f"sha256 = {text_literal(arrival.sha256)}"
+            known = set(con.execute(f"select line from {self._rejects()} where {mine}").fetchall())
+        found = [row for row in rows.rejected(con, parsed) if (row[0],) not in known]
+        if not found:
+            return
+        frame = pl.DataFrame(found, ("line", "reason", "raw"), orient="row").with_columns(
+            file=pl.lit(arrival.name),
+            sha256=pl.lit(arrival.sha256),
+            rejected_at=pl.lit(_without_zone(arrival.at)).cast(pl.Datetime("us")),
+        )
+        self.lake.append(REJECTED_ROWS, frame, app, reached + 1)
+
+    def _append_ledger(
         self,
-        con: "duckdb.DuckDBPyConnection",
-        name: str,
-        digest: str,
-        records: Sequence[Mapping[str, Any]],
-        parsed: rows.Parsed,
-        now: datetime,
+        landed: Sequence[Landed],
+        paths: Mapping[str, str],
+        arrival: Arrival,
+        position: int,
     ) -> None:
         import polars as pl
 
-        rejected = rows.rejected(con, parsed)
-        if rejected.height:
-            stamped = rejected.with_columns(
-                file=pl.lit(name),
-                sha256=pl.lit(digest),
-                rejected_at=pl.lit(now.replace(tzinfo=None)).cast(pl.Datetime("us")),
-            )
-            self.lake.append(REJECTED_ROWS, stamped, f"landing/{digest}", 1)
+        records = [
+            record(report, arrival, position, paths[report.symbol] if report.good else None)
+            for report in landed
+        ]
         frame = pl.DataFrame(records, schema=polars_schema(LANDED_FILES))
-        self.lake.append(LANDED_FILES, frame, f"landing/{digest}", 1)
+        app = f"landing/{arrival.sha256}"
+        self.lake.append(LANDED_FILES, frame, app, (self.lake.reached(LANDED_FILES, app) or 0) + 1)
+
+    def _rejects(self) -> str:
+        return self.lake.snapshot(REJECTED_ROWS).scan()
+
+    def _begin(self, arrival: Arrival, paths: Mapping[str, str]) -> None:
+        """Write down what is about to be made, for whoever finds it half made."""
+        told = {"sha256": arrival.sha256, "paths": paths, "at": _without_zone(arrival.at)}
+        (self.folder / UNFINISHED).write_text(json.dumps(told, default=str))
+
+    def _undo_unfinished(self, con: "duckdb.DuckDBPyConnection") -> None:
+        """Take away what a landing made that the ledger does not know, after a crash or an error.
+
+        A landing is two commits, rejected rows and then the ledger; what is between them is undone.
+        """
+        note = self.folder / UNFINISHED
+        if not note.exists():
+            return
+        with suppress(json.JSONDecodeError):  # cut short: nothing was made yet
+            told = json.loads(note.read_text())
+            mine = [row for row in self._ledger(con) if row["sha256"] == told["sha256"]]
+            if not {row["symbol"] for row in mine} & set(told["paths"]):
+                for path in told["paths"].values():
+                    (self.folder / path).unlink(missing_ok=True)
+                self._remove_rejected(con, told["sha256"], told["at"])
+        note.unlink()
+
+    def _remove_rejected(self, con: "duckdb.DuckDBPyConnection", digest: str, at: str) -> None:
+        mine = f"sha256 = {text_literal(digest)} and rejected_at = {text_literal(at)}"
+        if con.execute(f"select 1 from {self._rejects()} where {mine} limit 1").fetchone():
+            rest = f"select * from {self._rejects()} where not ({mine})"
+            self.lake.replace(REJECTED_ROWS, con, rest, [{}])
 
 
-def _with_strays(landed: list[Landed], parsed: rows.Parsed, name: str) -> list[Landed]:
-    """Add a report for rejected rows that name no symbol of the file."""
-    strays = parsed.rows - sum(report.rows for report in landed)
-    if not strays:
-        return landed
-    if len(landed) == 1:
-        only = landed[0]
-        return [replace(only, rows=only.rows + strays, rejected=only.rejected + strays)]
-    return [
-        *landed,
-        Landed(name, "", parsed.interval_s, strays, 0, 0, 0, strays, 0, None, None, parsed.notes),
-    ]
+def _utc(now: datetime | None) -> datetime:
+    return datetime.now(UTC) if now is None else now.astimezone(UTC)
 
 
-def _nothing_good(con: "duckdb.DuckDBPyConnection", name: str, landed: Sequence[Landed]) -> str:
-    reasons = con.execute(
-        "select reason, count(*) as n from parsed where reason is not null "
-        "group by 1 order by n desc limit 3"
-    ).fetchall()
-    told = "; ".join(f"{n} rows: {reason}" for reason, n in reasons)
-    rejected = sum(report.rejected for report in landed)
-    return f"{name}: none of its {rejected} rows can be used, so nothing was taken ({told})"
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
-def _record(
-    report: Landed, digest: str, position: int, path: str | None, now: datetime
-) -> dict[str, Any]:
-    def at(seconds: int | None) -> datetime | None:
-        return (
-            None if seconds is None else datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
-        )
+def _without_zone(at: datetime) -> datetime:
+    return at.replace(tzinfo=None)
 
-    return {
-        "file": report.file,
-        "sha256": digest,
-        "symbol": report.symbol,
-        "interval_s": report.interval_s,
-        "position": position,
-        "rows": report.rows,
-        "good": report.good,
-        "exact_duplicates": report.exact_duplicates,
-        "conflicting_duplicates": report.conflicting_duplicates,
-        "rejected": report.rejected,
-        "empty_prices": report.empty_prices,
-        "first_at": at(report.first_s),
-        "last_at": at(report.last_s),
-        "path": path,
-        "landed_at": now.replace(tzinfo=None),
-    }
+
+def _limit_s(now: datetime) -> int:
+    return int((now + timedelta(days=1)).timestamp())
 
 
 def _digest(path: Path) -> str:

@@ -1,16 +1,21 @@
-"""Rows of a candle file in DuckDB: parsed, judged one by one, and sorted into good and duplicate.
+"""Rows of a candle file in DuckDB: read, and judged one by one.
 
-Works in one connection over temporary tables: ``parsed`` holds every row that has the right number
-of fields, in source order (its ``rowid``), with the reason where it is no good.
+Works in one connection over a temporary table: ``parsed`` holds every row that has the right number
+of fields, in source order (its ``rowid``), with the reason where it is no good. Each line of the
+file that is not blank is in it or among the broken ones, once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tidemill.crypto.files import EMPTY, Layout
+from tidemill.crypto import intervals, lines
+from tidemill.crypto.files import NUMBERS, PRICES, Layout
+from tidemill.crypto.judging import reason
+from tidemill.crypto.numerals import EMPTY, cleaned, number
+from tidemill.crypto.times import seconds, slashed
 from tidemill.errors import InputError
 from tidemill.lake.contracts import text_literal
 
@@ -18,23 +23,9 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-FIRST_S = int(datetime(2010, 1, 1, tzinfo=UTC).timestamp())
-"""No bar of a crypto market is older; the monthly partitions start here too."""
+    from tidemill.crypto.source import Text
 
-PRICES = ("open", "high", "low", "close")
-NUMBERS = (*PRICES, "volume")
-TIME_FORMATS = (
-    "%Y/%m/%d %H:%M:%S",
-    "%Y/%m/%d %H:%M",
-    "%d.%m.%Y %H:%M:%S.%g",
-    "%d.%m.%Y %H:%M:%S",
-    "%d.%m.%Y %H:%M",
-    "%d.%m.%Y",
-    "%Y%m%d",
-    "%Y%m%d %H%M%S",
-    "%Y-%m-%d %I-%p",
-    "%b %d, %Y",
-)
+SYMBOL = "^[A-Z0-9][A-Z0-9.]{1,23}$"
 
 
 @dataclass(frozen=True)
@@ -43,8 +34,7 @@ class Parsed:
 
     Attributes:
         rows: Data rows, those that could not be split into fields included.
-        symbols: Trading pairs in it.
-        interval_s: Length of its bars.
+        intervals: Length of the bars (s) by trading pair.
         notes: What a reader of the report should know.
         text: The plain file, to show rejected lines from; None for rows without one.
         skip: Lines before the first row.
@@ -52,8 +42,7 @@ class Parsed:
     """
 
     rows: int
-    symbols: tuple[str, ...]
-    interval_s: int
+    intervals: Mapping[str, int]
     notes: tuple[str, ...]
     text: Path | None
     skip: int
@@ -62,86 +51,43 @@ class Parsed:
 
 def parse(
     con: "duckdb.DuckDBPyConnection",
-    text: Path,
+    text: "Text",
     layout: Layout,
-    shown: str,
-    forced: str | None,
-    named: str | None,
+    symbol: str | None,
+    is_forced: bool,
     limit_s: int,
 ) -> Parsed:
     """Read a plain file into ``parsed`` and judge each row.
 
     Args:
         con: Keeps insertion order.
-        text: Plain UTF-8.
+        text: The plain text.
         layout: How to read it.
-        shown: What messages call it.
-        forced: The symbol that the user gave, if any.
-        named: The symbol that the file's name tells, if any.
+        symbol: The trading pair that the user or the file's name tells, if any.
+        is_forced: Whether it also stands for what a column says.
         limit_s: Bars from here on lie in the future.
 
     Raises:
         InputError: Its rows cannot be counted, or its bars cannot be used.
     """
-    has_symbol = "symbol" in layout.roles and forced is None
-    fields = {role: f"c{index}" for role, index in layout.roles.items()}
-    symbol = (
-        f"upper(regexp_replace({fields['symbol']}, '[-_/: ]', '', 'g'))"
-        if has_symbol
-        else (text_literal(forced or named or ""))
-    )
-    names = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(layout.names)))
-    empty = ", ".join(text_literal(e) for e in EMPTY)
-    numbers = ", ".join(f"{_number(fields[name], layout)} as {name}" for name in NUMBERS)
-    seen = ", ".join(f"{fields[name]} as {name}_seen" for name in NUMBERS)
-    con.execute(
-        f"""
-        create temp table parsed as
-        with source as (
-            select * from read_csv(
-                {text_literal(str(text))}, auto_detect=false, header=false, skip={layout.skip},
-                delim={text_literal(layout.delimiter)}, quote='"', escape='"',
-                columns={{{names}}}, nullstr=[{empty}], max_line_size=10000000,
-                store_rejects=true, rejects_table='broken', rejects_scan='broken_scan')
-        ), typed as (
-            select {symbol} as symbol, {fields["time"]} as time_seen,
-                   {_seconds(fields["time"], layout.is_epoch)} as seconds, {numbers}, {seen}
-            from source
-        )
-        select symbol, seconds::BIGINT as ts, {", ".join(NUMBERS)}, {_reason(limit_s)} as reason
-        from typed
-        """
-    )
-    broken = {
-        int(line): str(message)
-        for line, message in con.execute(
-            "select line, any_value(case error_type "
-            "when 'INVALID ENCODING' then 'expected UTF-8 text, found other bytes' "
-            "else error_message end) from broken group by 1"
-        ).fetchall()
-    }
-    good = _only(con, "select count(*) from parsed")
-    _account(text, layout, shown, good, broken)
-    if has_symbol and forced is None:
+    has_symbol = "symbol" in layout.roles and not is_forced
+    broken = _read(con, text, layout, None if has_symbol else symbol or "", limit_s)
+    if has_symbol:
         con.execute(
             "update parsed set reason = 'symbol: expected letters and digits, found ' || "
-            "coalesce(symbol, 'nothing') where reason is null and "
-            "not coalesce(regexp_matches(symbol, '^[A-Z0-9.]{2,24}$'), false)"
+            "coalesce(nullif(left(symbol, 60), ''), 'nothing') where reason is null and "
+            f"not coalesce(regexp_matches(symbol, {text_literal(SYMBOL)}), false)"
         )
-    interval = _interval(con, shown)
-    if layout.is_end:
-        con.execute(f"update parsed set ts = ts - {interval}")
-    _judge_alignment(con, interval)
-    notes = _notes(con, layout, interval, shown)
-    symbols = [
-        s
-        for (s,) in con.execute(
-            "select distinct symbol from parsed where reason is null order by 1"
-        ).fetchall()
-    ]
-    if not symbols and named:
-        symbols = [named]
-    return Parsed(good + len(broken), tuple(symbols), interval, notes, text, layout.skip, broken)
+    lengths = intervals.found(con, layout.times, str(text.shown))
+    intervals.align(con, lengths, layout.times.is_end)
+    notes = (*text.notes, *_notes(layout), *intervals.notes(con, lengths))
+    symbols = [symbol or ""]
+    if has_symbol:
+        good = con.execute("select distinct symbol from parsed where reason is null").fetchall()
+        symbols = sorted(found for (found,) in good)
+    of_each = {found: lengths.get(found, intervals.MINUTE_S) for found in symbols}
+    rows = _only(con, "select count(*) from parsed") + len(broken)
+    return Parsed(rows, of_each, notes, text.path, layout.skip, broken)
 
 
 def from_frame(
@@ -160,278 +106,208 @@ def from_frame(
         with typed as (
             select {text_literal(symbol)} as symbol, timestamp::VARCHAR as time_seen,
                    timestamp::DOUBLE as seconds, {", ".join(NUMBERS)}, {seen} from given)
-        select symbol, seconds::BIGINT as ts, {", ".join(NUMBERS)}, {_reason(limit_s)} as reason
-        from typed
+        {_judged(limit_s)}
         """
     )
     con.unregister("given")
-    _judge_alignment(con, interval_s)
-    return Parsed(frame.height, (symbol,), interval_s, (), None, 0, {})
+    intervals.align(con, {symbol: interval_s}, is_end=False)
+    return Parsed(frame.height, {symbol: interval_s}, (), None, 0, {})
 
 
-def classify(
-    con: "duckdb.DuckDBPyConnection",
-    symbol: str,
-    interval_s: int,
-    earlier: Sequence[Path],
-    target: Path,
-) -> dict[str, Any]:
-    """Sort one symbol's rows into good and duplicate, and write the good ones to ``target``.
-
-    Args:
-        con: Holds ``parsed``.
-        symbol: Whose rows.
-        interval_s: Length of the bars.
-        earlier: Parquet files of the rows that landed before, of this symbol and interval.
-        target: Where the good rows go, by time.
-
-    Returns:
-        The counts of a ``Landed`` report.
-    """
-    mine = f"symbol = {text_literal(symbol)}"
-    if earlier:
-        listed = ", ".join(text_literal(str(path)) for path in earlier)
-        before = f"read_parquet([{listed}], hive_partitioning=false)"
-    else:
-        nothing = ", ".join(f"null::DOUBLE as {name}" for name in NUMBERS)
-        before = f"(select null::BIGINT as timestamp, {nothing} where false)"
-    _reject_unfillable(con, mine, interval_s, before)
-    is_sorted = _find_repeats(con, mine, before)
-    order = "" if is_sorted else "order by ts"
-    con.execute(
-        f"copy (select ts as timestamp, {', '.join(NUMBERS)} from parsed where reason is null "
-        f"and {mine} and rowid not in (select id from repeats) {order}) "
-        f"to {text_literal(str(target))} (format parquet, compression lz4_raw)"
+def rejected(con: "duckdb.DuckDBPyConnection", parsed: Parsed) -> Iterator[tuple[int, str, str]]:
+    """Line, reason and text of each rejected row, by line."""
+    raw = "null" if parsed.text else f"concat_ws(',', ts, {', '.join(NUMBERS)})"
+    judged = con.execute(
+        f"select rowid, reason, {raw} from parsed where reason is not null order by rowid"
     )
-    exact, conflicting = con.execute(
-        "select count(*) filter (is_exact), count(*) filter (not is_exact) from repeats"
-    ).fetchone() or (0, 0)
-    good, first, last, empty = con.execute(
-        f"select count(*), min(timestamp), max(timestamp), "
-        f"count(*) filter (open is null or high is null or low is null or close is null) "
-        f"from read_parquet({text_literal(str(target))})"
-    ).fetchone() or (0, None, None, 0)
-    rejected = _only(con, f"select count(*) from parsed where reason is not null and {mine}")
-    return {
-        "rows": good + exact + conflicting + rejected,
-        "good": good,
-        "exact_duplicates": exact,
-        "conflicting_duplicates": conflicting,
-        "rejected": rejected,
-        "empty_prices": empty,
-        "first_s": first,
-        "last_s": last,
-    }
-
-
-def _find_repeats(con: "duckdb.DuckDBPyConnection", mine: str, before: str) -> bool:
-    """Fill ``repeats`` with the rows whose minute is taken; True where the file is in time order.
-
-    A row later than all before it is new, so only the others, few in most files, are looked at.
-    """
-    same = " and ".join(f"p.{name} is not distinct from f.{name}" for name in NUMBERS)
-    con.execute(
-        f"""
-        create or replace temp table late as
-        select distinct ts from (
-            select ts, lag(newest) over () as newest from (
-                select ts, max(ts) over (rows between unbounded preceding and current row) as newest
-                from parsed where reason is null and {mine}))
-        where ts <= newest
-        """
-    )
-    con.execute(
-        f"""
-        create or replace temp table repeats as
-        with ranked as (
-            select p.rowid as id, p.ts, {", ".join(f"p.{n}" for n in NUMBERS)},
-                   row_number() over (partition by p.ts order by p.rowid) as nth
-            from parsed p semi join late using (ts) where p.reason is null and p.{mine}),
-        inside as (select p.id, {same} as is_exact from ranked p join ranked f
-                   on p.ts = f.ts and f.nth = 1 where p.nth > 1),
-        across as (select p.rowid as id, {same} as is_exact from parsed p join {before} f
-                   on p.ts = f.timestamp where p.reason is null and p.{mine})
-        select id, is_exact from across
-        union all select id, is_exact from inside where id not in (select id from across)
-        """
-    )
-    return not _only(con, "select count(*) from late")
-
-
-def rejected(con: "duckdb.DuckDBPyConnection", parsed: Parsed) -> "pl.DataFrame":
-    """The rejected rows: line, reason, raw; sorted by line."""
-    import polars as pl
-
-    schema = {"line": pl.Int64, "reason": pl.String, "raw": pl.String}
-    reasons: dict[int, str] = dict(
-        con.execute("select rowid, reason from parsed where reason is not null").fetchall()
-    )
-    found = []
+    rows = (row for page in iter(lambda: judged.fetchmany(10_000), []) for row in page)
     if parsed.text is None:
-        values = con.execute(
-            f"select rowid, concat_ws(',', ts, {', '.join(NUMBERS)}) from parsed "
-            "where reason is not null"
-        ).fetchall()
-        found = [(row + 1, reasons[row], raw) for row, raw in values]
-    elif reasons or parsed.broken:
-        row = 0
-        with parsed.text.open("rb") as handle:
-            for number, line in enumerate(handle, 1):
-                if number <= parsed.skip or not line.strip():
-                    continue
-                if number in parsed.broken:
-                    found.append((number, parsed.broken[number], _shown(line)))
-                    continue
-                if row in reasons:
-                    found.append((number, reasons[row], _shown(line)))
-                row += 1
-    return pl.DataFrame(found, schema=schema, orient="row").sort("line")
+        yield from ((row + 1, reason, text) for row, reason, text in rows)
+        return
+    waiting, row = len(parsed.broken), 0
+    wanted = next(rows, None)
+    with parsed.text.open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            if wanted is None and not waiting:
+                return
+            if number <= parsed.skip or not line.strip():
+                continue
+            if number in parsed.broken:
+                waiting -= 1
+                yield number, parsed.broken[number], _shown(line)
+                continue
+            if wanted is not None and wanted[0] == row:
+                yield number, wanted[1], _shown(line)
+                wanted = next(rows, None)
+            row += 1
 
 
 def _shown(line: bytes) -> str:
-    return line.decode("utf-8", "replace").rstrip("\r\n")[:2000]
+    text = line[:8000].decode("utf-8", "replace").rstrip("\r\n")
+    return text.replace("\x00", "\ufffd")[:2000]
 
 
-def _number(field: str, layout: Layout) -> str:
-    if layout.decimal_comma:
-        field = f"replace({field}, ',', '.')"
-    elif layout.thousands:
-        field = f"replace({field}, ',', '')"
-    return f"try_cast({field} as DOUBLE)"
+def _read(
+    con: "duckdb.DuckDBPyConnection", text: "Text", layout: Layout, symbol: str | None, limit_s: int
+) -> dict[int, str]:
+    """Fill ``parsed``; returns the reason by number of each line that has no row in it.
+
+    The file is read as it is. Where a line cannot be given to a parser, or the rows are not as many
+    as the lines, it is read again without the lines that are broken by themselves.
+    """
+    import duckdb
+
+    survey = lines.survey(text.path)
+    reading = _Reading(con, text, layout, symbol, limit_s, '"' if survey.has_quotes else "")
+    if survey.is_sound:
+        with suppress(duckdb.InvalidInputException):  # a stray quote; the next reading has none
+            broken = reading.scan(text.path)
+            if reading.is_whole(survey.lines, broken):
+                return broken
+        text.keep_still()
+    sieved = text.folder / "sieved"
+    broken = lines.sieve(text.path, sieved, layout.skip)
+    try:
+        broken |= reading.scan(sieved)
+    except duckdb.InvalidInputException as error:
+        told = str(error).partition("\n")[0]
+        raise InputError(
+            f"{text.shown}: cannot be read as CSV ({told}); nothing was taken"
+        ) from error
+    text.keep_still()
+    if not reading.is_whole(survey.lines, broken):
+        raise InputError(
+            f"{text.shown}: its {lines.filled(text.path, layout.skip)} lines of data do not come "
+            f"apart into as many rows ({reading.count() + len(broken)} were found); nothing was "
+            "taken. Write it without quotes and without line ends inside fields"
+        )
+    return broken
 
 
-def _seconds(field: str, is_epoch: bool) -> str:
-    """Epoch seconds; the unit of a number is told by its magnitude, row by row."""
-    if is_epoch:
-        n = f"try_cast({field} as DOUBLE)"
+@dataclass(frozen=True)
+class _Reading:
+    """How a text becomes ``parsed``.
+
+    Attributes:
+        con: Where.
+        text: The text.
+        layout: How to read it.
+        symbol: Trading pair of all rows; None takes it from the column.
+        limit_s: Bars from here on lie in the future.
+        quote: Around fields; empty where there is none in the text.
+    """
+
+    con: "duckdb.DuckDBPyConnection"
+    text: "Text"
+    layout: Layout
+    symbol: str | None
+    limit_s: int
+    quote: str
+
+    def scan(self, path: Path) -> dict[int, str]:
+        """Make ``parsed`` from a copy of the text; returns the lines that are no rows."""
+        con, layout = self.con, self.layout
+        con.execute("drop table if exists parsed; drop table if exists broken")
+        con.execute("drop table if exists broken_scan")
+        columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(layout.names)))
+        empty = ", ".join(text_literal(e) for e in EMPTY)
+        quote = text_literal(self.quote)
+        options = (
+            f"auto_detect=false, header=false, skip={layout.skip}, "
+            f"delim={text_literal(layout.delimiter)}, quote={quote}, escape={quote}, "
+            f"columns={{{columns}}}, nullstr=[{empty}], hive_partitioning=false, "
+            "store_rejects=true, rejects_table='broken', rejects_scan='broken_scan'"
+        )
+        relation = f"read_csv({text_literal(str(path))}, {options})"
+        con.execute(f"create temp table parsed as {self._select(relation)}")
+        return {
+            int(line): _told(str(kind), int(low or 0), int(high or 0), len(layout.names))
+            for line, kind, low, high in con.execute(
+                "select line, arg_min(error_type::VARCHAR, error_type <> 'UNQUOTED VALUE'), "
+                "min(column_idx), max(column_idx) from broken "
+                "where trim(csv_line, ' \t\r\n') <> '' group by 1"
+            ).fetchall()
+        }
+
+    def _select(self, relation: str) -> str:
+        layout = self.layout
+        fields = {role: f"c{index}" for role, index in layout.roles.items()}
+        time = fields["time"]
+        if layout.clock is not None:
+            time = f"(trim({time}) || ' ' || trim(c{layout.clock}))"
+        times = layout.times
+        if times.is_slashed and not times.is_epoch:
+            times = slashed(self.con, relation, time, times, str(self.text.shown))
+        symbol = f"upper(regexp_replace({fields.get('symbol')}, '[-_/: ]', '', 'g'))"
+        if self.symbol is not None:
+            if "symbol" in fields:
+                self._refuse_many(symbol, relation)
+            symbol = text_literal(self.symbol)
+        clean = {name: cleaned(fields[name], layout.numbers) for name in NUMBERS}
+        typed = ", ".join(
+            f"{number(clean[name], layout.numbers, name == 'volume')} as {name}, "
+            f"{clean[name]} as {name}_seen"
+            for name in NUMBERS
+        )
         return (
-            f"case when abs({n}) < 1e11 then {n} when abs({n}) < 1e14 then {n} / 1e3 "
-            f"when abs({n}) < 1e17 then {n} / 1e6 when abs({n}) < 1e20 then round({n} / 1e9, 3) end"
+            f"with typed as (select {symbol} as symbol, {time} as time_seen, "
+            f"{seconds(time, times, layout.numbers)} as seconds, {typed} from {relation}) "
+            f"{_judged(self.limit_s)}"
         )
-    formats = ", ".join(text_literal(f) for f in TIME_FORMATS)
+
+    def _refuse_many(self, symbol: str, relation: str) -> None:
+        """Refuse a file of many trading pairs where one was given for all."""
+        found = self.con.execute(
+            f"select distinct {symbol} as s from {relation} "
+            f"where regexp_matches(s, {text_literal(SYMBOL)}) order by s"
+        ).fetchall()
+        if len(found) > 1:
+            names = ", ".join(name for (name,) in found[:5])
+            raise InputError(
+                f"{self.text.shown}: its column {self.layout.names[self.layout.roles['symbol']]!r} "
+                f"names {len(found)} trading pairs ({names}), and --symbol {self.symbol} would make "
+                "them one; leave --symbol out, or split the file"
+            )
+
+    def is_whole(self, line_count: int, broken: Mapping[int, str]) -> bool:
+        """Whether each line that is not blank has become one row, or is broken."""
+        rows = self.count() + len(broken)
+        skip = self.layout.skip
+        return line_count - skip == rows or lines.filled(self.text.path, skip) == rows
+
+    def count(self) -> int:
+        """Rows in ``parsed``."""
+        return _only(self.con, "select count(*) from parsed")
+
+
+def _judged(limit_s: int) -> str:
+    """The rows of ``parsed`` from those of ``typed``; a volume of -0 becomes 0."""
     return (
-        f"coalesce(epoch(try_cast({field} as TIMESTAMPTZ)), "
-        f"epoch(try_strptime({field}, [{formats}])))"
+        f"select symbol, round(seconds)::BIGINT as ts, {', '.join(PRICES)}, abs(volume) as volume, "
+        f"{reason(limit_s)} as reason from typed"
     )
 
 
-def _reason(limit_s: int) -> str:
-    """SQL that says why a row is no good, or NULL; cheap for a row that is good."""
-    limit = datetime.fromtimestamp(limit_s, UTC)
-    positive = " and ".join(f"{n} > 0 and {n} < 'infinity'" for n in PRICES)
-    sound = (
-        f"seconds >= {FIRST_S} and seconds < {limit_s} and {positive} and volume >= 0 and "
-        "volume < 'infinity' and low <= open and low <= close and high >= open and high >= close"
-    )
-    tests = [
-        "when time_seen is null then 'time: expected one, found nothing'",
-        "when seconds is null or not isfinite(seconds) then "
-        "'time: expected Unix time or a date, found ' || time_seen",
-        f"when seconds < {FIRST_S} or seconds >= {limit_s} then 'time: expected 2010-01-01 to "
-        f"{limit:%Y-%m-%d}, found ' || time_seen || coalesce(' (' || "
-        "strftime(make_timestamp((case when abs(seconds) < 1e11 then seconds end * 1e6)::BIGINT), "
-        "'%Y-%m-%d') || ')', '')",
-    ]
-    for n in NUMBERS:
-        # NaN as text is an empty value; what is left that is not finite is no number or infinite.
-        tests.append(
-            f"when {n}_seen is not null and {n} is null then "
-            f"'{n}: expected a number, found ' || {n}_seen"
-        )
-        tests.append(
-            f"when not isfinite({n}) then '{n}: expected a finite number, found ' || {n}_seen"
-        )
-        low = "at least 0" if n == "volume" else "above 0"
-        broken = f"{n} < 0" if n == "volume" else f"{n} <= 0"
-        tests.append(f"when {broken} then '{n}: expected {low}, found ' || {n}_seen")
-    tests += [
-        "when high < low then 'high ' || high_seen || ' is below low ' || low_seen",
-        *(
-            f"when {n} < low or {n} > high then '{n} ' || {n}_seen || ' is outside low ' || "
-            "low_seen || ' to high ' || high_seen"
-            for n in ("open", "close")
-        ),
-    ]
-    return f"case when {sound} then null {' '.join(tests)} end"
+def _told(kind: str, low: int, high: int, expected: int) -> str:
+    """The reason for a line that is no row; ``low`` to ``high`` are the columns at fault."""
+    if kind == "UNQUOTED VALUE":
+        return "expected quotes around whole fields, found one inside"
+    if kind in ("MISSING COLUMNS", "TOO MANY COLUMNS"):
+        return f"expected {expected} fields, found {low if kind[0] == 'M' else high}"
+    return f"expected {expected} fields of text, found {kind.lower()}"
+
+
+def _notes(layout: Layout) -> list[str]:
+    notes = []
+    if layout.times.is_end:
+        notes.append("times name the end of a bar; the start is kept")
+    if not layout.times.is_epoch and not layout.times.has_zone:
+        notes.append("times without a zone are taken as UTC")
+    if layout.numbers.decimal == ",":
+        notes.append("numbers use a decimal comma")
+    return notes
 
 
 def _only(con: "duckdb.DuckDBPyConnection", sql: str) -> int:
     row = con.execute(sql).fetchone()
     return int(row[0]) if row and row[0] is not None else 0
-
-
-def _account(text: Path, layout: Layout, shown: str, good: int, broken: Mapping[int, str]) -> None:
-    """Hold the parser's rows against the file's own lines, so that none is lost in between."""
-    lines, ends_open = 0, False
-    with text.open("rb") as handle:
-        while block := handle.read(1 << 22):
-            lines += block.count(b"\n")
-            ends_open = not block.endswith(b"\n")
-    lines += ends_open
-    if lines - layout.skip == good + len(broken):
-        return
-    with text.open("rb") as handle:
-        filled = sum(bool(line.strip()) for n, line in enumerate(handle, 1) if n > layout.skip)
-    if filled != good + len(broken):
-        raise InputError(
-            f"{shown}: it has {filled} lines of data, but {good + len(broken)} rows were read; "
-            "a quoted field may run over a line's end. Nothing was taken"
-        )
-
-
-def _interval(con: "duckdb.DuckDBPyConnection", shown: str) -> int:
-    """The commonest step between bars, in seconds; 60 where there are too few bars to tell."""
-    step = _only(
-        con,
-        "select mode(step) from ("
-        "select abs(ts - lag(ts) over (partition by symbol order by rowid)) as step "
-        "from parsed where reason is null and rowid < 200000) where step > 0",
-    )
-    if step and step < 60:
-        raise InputError(f"{shown}: its bars are {step} s apart; minutes and longer are taken")
-    return step or 60
-
-
-def _judge_alignment(con: "duckdb.DuckDBPyConnection", interval_s: int) -> None:
-    con.execute(
-        "update parsed set reason = 'time: expected the start of a minute, found second ' || "
-        "(ts % 60) where reason is null and ts % 60 <> 0"
-    )
-
-
-def _reject_unfillable(
-    con: "duckdb.DuckDBPyConnection", mine: str, interval_s: int, before: str
-) -> None:
-    """Reject rows without a price where none before them can fill it."""
-    if interval_s > 60:
-        lacking = " or ".join(f"{name} is null" for name in PRICES)
-        con.execute(
-            f"update parsed set reason = 'expected four prices, found an empty one' "
-            f"where reason is null and {mine} and ({lacking})"
-        )
-        return
-    con.execute(
-        f"""
-        update parsed set reason = 'prices: empty, and no earlier row has a price to fill them from'
-        where reason is null and {mine} and open is null and close is null and ts < coalesce((
-            select min(t) from (
-                select min(ts) as t from parsed
-                where reason is null and {mine} and (close is not null)
-                union all select min(timestamp) from {before} where close is not null)), 1e18)
-        """
-    )
-
-
-def _notes(
-    con: "duckdb.DuckDBPyConnection", layout: Layout, interval: int, shown: str
-) -> tuple[str, ...]:
-    notes = []
-    if interval > 60:
-        notes.append(f"bars of {interval} s, kept at that interval in crypto.raw_bars")
-    if layout.is_end:
-        notes.append("times name the end of a bar; the start is kept")
-    if not layout.is_epoch:
-        notes.append("times without a zone are taken as UTC")
-    if layout.decimal_comma:
-        notes.append("numbers use a decimal comma")
-    return tuple(notes)

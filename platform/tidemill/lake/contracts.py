@@ -1,6 +1,7 @@
 """One declaration a table, from which all that describes it comes."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -38,6 +39,7 @@ IBIS_TYPES = {
     Type.DATE: "date",
     Type.TIMESTAMP: "timestamp(6)",
 }
+PARTITION_TYPES = (Type.STRING, Type.INT, Type.BIGINT, Type.DATE)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,64 @@ class Column:
         """Meaning and unit, as the catalogue and the asset page show them."""
         return f"{self.meaning} [{self.unit}]" if self.unit else self.meaning
 
+    def conditions(self) -> dict[str, str]:
+        """Each rule of this column: what it says, and the SQL that holds."""
+        name = f'"{self.name}"'
+        held: dict[str, str] = {}
+        if not self.nullable:
+            held[f"{self.name} is not null"] = f"{name} is not null"
+        if self.type is Type.DOUBLE:
+            held[f"{self.name} is finite"] = f"({name} is null or isfinite({name}))"
+        if self.low is not None:
+            held[f"{self.name} >= {self.low}"] = f"({name} is null or {name} >= {self.low})"
+        if self.high is not None:
+            held[f"{self.name} <= {self.high}"] = f"({name} is null or {name} <= {self.high})"
+        if self.allowed:
+            listed = ", ".join(text_literal(v) for v in self.allowed)
+            held[f"{self.name} in {listed}"] = f"({name} is null or {name} in ({listed}))"
+        return held
+
+    def breaches(self, ranges: "Sequence[Range]") -> list[str]:
+        """The rules that these files are known to break by their statistics alone.
+
+        A rule on the row as a whole, and a forbidden value between two allowed ones, do not show
+        in statistics.
+        """
+        name = self.name
+        found = []
+        ends = [end for r in ranges for end in (r.low, r.high) if end is not None]
+        numbers = [end for end in ends if not isinstance(end, str)]
+        nulls = sum(r.nulls for r in ranges)
+        if nulls and not self.nullable:
+            found.append(f"{nulls} rows break '{name} is not null'")
+        if any(r.has_nan for r in ranges) or not all(math.isfinite(n) for n in numbers):
+            found.append(f"rows break '{name} is finite'")
+        if self.low is not None and any(n < self.low for n in numbers):
+            found.append(f"rows break '{name} >= {self.low}': the lowest is {min(numbers)}")
+        if self.high is not None and any(n > self.high for n in numbers):
+            found.append(f"rows break '{name} <= {self.high}': the highest is {max(numbers)}")
+        strange = sorted({str(end) for end in ends} - set(self.allowed)) if self.allowed else []
+        if strange:
+            found.append(f"rows break '{name} in {', '.join(self.allowed)}': there is {strange[0]}")
+        return found
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a file's statistics say of one column.
+
+    Attributes:
+        nulls: Rows without a value.
+        low: Smallest value, exact, of the column's type or as ISO text; None where not known.
+        high: Largest value, likewise.
+        has_nan: Whether one of them is no number.
+    """
+
+    nulls: int
+    low: float | str | None = None
+    high: float | str | None = None
+    has_nan: bool = False
+
 
 @dataclass(frozen=True)
 class Table:
@@ -80,8 +140,8 @@ class Table:
         meaning: One sentence.
         columns: In order, partition columns included.
         key: Columns that together name one row.
-        partition_by: Columns by which files are laid out, the first of them owned by one writer
-            at a time.
+        partition_by: Columns by which files are laid out; each is text, a whole number or a date,
+            and always has a value.
         sort_by: Order of the rows inside a file, for skipping.
         rules: Name and SQL condition that every row keeps.
     """
@@ -96,11 +156,26 @@ class Table:
     rules: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a declaration that names columns it does not have."""
+        """Refuse a declaration that names columns it does not have, or that no file could keep."""
         names = [column.name for column in self.columns]
         for name in (*self.key, *self.partition_by, *self.sort_by):
             if name not in names:
                 raise ContractError(f"{self.id}: {name!r} is none of its columns {names}")
+        for name in (self.domain, self.name, *names):
+            if not name.isidentifier():
+                raise ContractError(f"{self.id}: {name!r} is no plain name")
+        if not self.key:
+            raise ContractError(f"{self.id}: no key says what one row is")
+        if len({name.lower() for name in names}) < len(names):
+            raise ContractError(f"{self.id}: a column's name is there twice in {names}")
+        for name in self.partition_by:
+            if self.column(name).nullable or self.column(name).type not in PARTITION_TYPES:
+                raise ContractError(
+                    f"{self.id}: cannot be partitioned by {name!r}, which must be not null and one "
+                    f"of {', '.join(t.value for t in PARTITION_TYPES)}"
+                )
+        if len(names) == len(self.partition_by):
+            raise ContractError(f"{self.id}: partitioned by every column, so files hold nothing")
 
     @property
     def id(self) -> str:
@@ -122,9 +197,10 @@ class Table:
         return next(c for c in self.columns if c.name == name)
 
     def delta_schema(self) -> Any:
-        """As delta-rs wants it; not-null stays the contract's work, since Spark asks a table that.
+        """As delta-rs wants it, all nullable.
 
-        declares it for a protocol feature that delta-rs does not write.
+        Not-null stays the contract's work: Spark asks of a table that declares it a protocol
+        feature that delta-rs does not write.
         """
         from deltalake import Field, Schema
         from deltalake.schema import PrimitiveType
@@ -144,18 +220,8 @@ class Table:
     def conditions(self) -> dict[str, str]:
         """Each rule that a single row can break: what it says, and the SQL that holds."""
         held: dict[str, str] = {}
-        for c in self.columns:
-            if not c.nullable:
-                held[f"{c.name} is not null"] = f'"{c.name}" is not null'
-            if c.type is Type.DOUBLE:
-                held[f"{c.name} is finite"] = f'("{c.name}" is null or isfinite("{c.name}"))'
-            if c.low is not None:
-                held[f"{c.name} >= {c.low}"] = f'("{c.name}" is null or "{c.name}" >= {c.low})'
-            if c.high is not None:
-                held[f"{c.name} <= {c.high}"] = f'("{c.name}" is null or "{c.name}" <= {c.high})'
-            if c.allowed:
-                listed = ", ".join(text_literal(v) for v in c.allowed)
-                held[f"{c.name} in {listed}"] = f'("{c.name}" is null or "{c.name}" in ({listed}))'
+        for column in self.columns:
+            held |= column.conditions()
         return held | dict(self.rules or {})
 
 

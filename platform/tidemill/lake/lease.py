@@ -1,14 +1,15 @@
-"""Leases: a reader says which version of a table it is reading, so that vacuum keeps its files.
+"""Leases: who reads which version of a table and who writes to it, so that vacuum keeps the files.
 
-A lease is a locked file. The lock goes with its process, so a reader that was killed holds nothing.
+A lease is a locked file. The lock goes with its process, so one that was killed holds nothing.
 """
 
 import fcntl
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from tidemill.lake.contracts import Table
 
@@ -33,6 +34,24 @@ def reading(root: Path, versions: Iterable[tuple[Table, int]]) -> Iterator[None]
 
 
 @contextmanager
+def writing(root: Path, table: Table) -> Iterator[None]:
+    """Say that files are being written that no version names yet, while the block runs."""
+    folder = _folder(root, table)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "writing").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+def is_written(root: Path, table: Table) -> bool:
+    """Whether anyone is in ``writing``."""
+    folder = _folder(root, table)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "writing").open("a") as handle:
+        return not _taken(handle)
+
+
+@contextmanager
 def held(root: Path, table: Table) -> Iterator[set[int]]:
     """The leased versions of a table; no new lease is given while the block runs."""
     folder = _folder(root, table)
@@ -40,13 +59,12 @@ def held(root: Path, table: Table) -> Iterator[set[int]]:
     with _gate(folder):
         found = set()
         for path in folder.glob("[0-9]*.*"):
-            with path.open("r+") as handle:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    found.add(int(path.name.split(".")[0]))
+            # A reader that ends takes its file away without asking at the gate.
+            with suppress(FileNotFoundError), path.open("r+") as handle:
+                if _taken(handle):
+                    path.unlink()
                 else:
-                    path.unlink(missing_ok=True)
+                    found.add(int(path.name.split(".")[0]))
         yield found
 
 
@@ -58,3 +76,11 @@ def _gate(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _taken(handle: "IO[Any]") -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,22 +1,25 @@
 """The lake: Delta tables, read as snapshots, written a partition or an offset at a time."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill import progress
-from tidemill.errors import ContractError, TidemillError
-from tidemill.lake import catalog, commit, lease
-from tidemill.lake.contracts import Table, text_literal
-from tidemill.lake.snapshot import Partition, Snapshot, take
+from tidemill.errors import TidemillError
+from tidemill.lake import catalog, checks, commit, compaction, duck, files, lease
+from tidemill.lake.contracts import Table
+from tidemill.lake.snapshot import Partition, Snapshot, past, take
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
+
+UNFIT = "*?[]%^|=\\"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Written:
 
     Attributes:
         table: Its id, as ``domain.name``.
-        version: The version read back after the commit; rivals' commits may be in it too.
+        version: The version that the commit made; of an append, rivals' commits may be in it too.
         rows: Rows written.
         size: Bytes written.
         seconds: From the first row computed to the commit.
@@ -52,11 +55,18 @@ class Lake:
     def __init__(
         self, root: Path, catalogue: Path | None = None, tables: Sequence[Table] = ()
     ) -> None:
-        """Open the lake; nothing is made before the first write."""
-        self.root = root
+        """Open the lake; nothing is made before the first write.
+
+        Raises:
+            TidemillError: Its path holds what DuckDB or Delta take for a pattern or a partition.
+        """
+        unfit = sorted(set(UNFIT) & set(str(root)))
+        if unfit:
+            raise TidemillError(f"the lake cannot be at {root}: its path has {' '.join(unfit)}")
+        self.root = root.absolute()
         self.catalogue = catalogue
         self.tables = tuple(tables)
-        self._seen: dict[str, tuple[int, Snapshot]] = {}
+        self._seen: dict[str, tuple[tuple[int, int, int], Snapshot]] = {}
 
     def folder(self, table: Table) -> Path:
         """Where a table's files are."""
@@ -66,30 +76,29 @@ class Lake:
         """The table's current version, or the one ``at`` a version number or an instant (UTC).
 
         Raises:
-            TidemillError: The table has no such version.
+            TidemillError: The table has no such version, or vacuum took some of its files.
         """
         if at is None and (seen := self._unchanged(table)):
             return seen
         delta = self._open(table)
+        if delta is None and at is not None:
+            raise TidemillError(f"{table.id} has no version at {at}: nothing was written yet")
         if delta is None:
-            if at is not None:
-                raise TidemillError(f"{table.id} has no version at {at}: nothing was written yet")
-            return Snapshot(table, -1, ())
+            return Snapshot(table, -1)
         if at is not None:
-            try:
-                delta.load_as_version(at)
-            except Exception as error:  # delta-rs raises bare exceptions of several kinds here
-                known = f"versions 0 to {delta.version()}"
-                raise TidemillError(f"{table.id} has no version at {at}: {known}") from error
+            return past(table, self.folder(table), delta, at)
         taken = take(table, self.folder(table), delta)
-        if at is None:
-            with suppress(OSError):
-                stamp = self._log(table, taken.version).stat().st_mtime_ns
-                self._seen[table.id] = (stamp, taken)
+        with suppress(OSError):
+            self._seen[table.id] = (self._stamp(table, taken.version), taken)
         return taken
 
     def _log(self, table: Table, version: int) -> Path:
         return self.folder(table) / "_delta_log" / f"{version:020}.json"
+
+    def _stamp(self, table: Table, version: int) -> tuple[int, int, int]:
+        """What tells a commit's file from another one under the same name."""
+        found = self._log(table, version).stat()
+        return found.st_mtime_ns, found.st_ino, found.st_size
 
     def _unchanged(self, table: Table) -> Snapshot | None:
         """The snapshot read before, if its commit is still there and none follows it."""
@@ -97,7 +106,7 @@ class Lake:
             return None
         stamp, snapshot = self._seen[table.id]
         try:
-            same = self._log(table, snapshot.version).stat().st_mtime_ns == stamp
+            same = self._stamp(table, snapshot.version) == stamp
         except OSError:
             return None
         return snapshot if same and not self._log(table, snapshot.version + 1).exists() else None
@@ -113,7 +122,8 @@ class Lake:
         """Replace exactly these partitions by the rows of ``query``, in one commit.
 
         A partition for which the query gives no row is left empty. Until the commit, readers see
-        the old rows; a crash leaves them.
+        the old rows; a crash leaves them. Of rules on the row as a whole and of the key nothing is
+        known without reading the rows again: those are ``inspect``'s work.
 
         Args:
             table: What to write.
@@ -126,32 +136,30 @@ class Lake:
             ContractError: The rows break the contract, or lie outside ``partitions``.
         """
         started = time.perf_counter()
+        asked = checks.named(table, partitions)
         folder = self.folder(table)
         folder.mkdir(parents=True, exist_ok=True)
-        actions, rows, size = self._copy(table, con, query, folder)
-        try:
-            self._keep_within(table, actions, partitions)
-            version = commit.against_rivals(
-                lambda: self._swap(table, actions, partitions, dict(note or {})), table.id
-            )
-        except BaseException:
-            for action in actions:
-                with suppress(OSError):
-                    (folder / action.path).unlink()
-            raise
-        written = Written(table.id, version, rows, size, time.perf_counter() - started, query)
+        with lease.writing(self.root, table):
+            staged = files.write(table, con, query, folder)
+            try:
+                checks.refuse_files(table, staged.files, asked)
+                version = self._swap(
+                    table, staged, lambda now: now.within(partitions), commit.strict(note or {})
+                )
+            except TidemillError:  # no commit was made; after any other error one may have been
+                staged.discard()
+                raise
+        seconds = time.perf_counter() - started
         self.publish()
-        progress.tell(table.id, len(partitions), rows)
-        return written
+        progress.tell(table.id, len(partitions), staged.rows)
+        return Written(table.id, version, staged.rows, staged.size, seconds, query)
 
     def replace_frame(
         self, table: Table, rows: "pl.DataFrame", partitions: Sequence[Partition]
     ) -> Written:
         """``replace`` by the rows of a small frame."""
-        import duckdb
-
-        with duckdb.connect() as con:
-            con.register("rows", rows.to_arrow())
+        with duck.cursor() as con:
+            con.register("rows", checks.typed(table, rows).to_arrow())
             return self.replace(table, con, "select * from rows", partitions)
 
     def append(
@@ -167,9 +175,13 @@ class Lake:
 
         Returns:
             What was written, or None where this ``app_id`` had reached ``version`` before.
+
+        Raises:
+            ContractError: A row breaks the contract.
         """
         started = time.perf_counter()
-        self._check(table, rows)
+        kept = checks.typed(table, rows)
+        checks.refuse_rows(table, kept)
 
         def attempt() -> int | None:
             from deltalake import write_deltalake
@@ -180,9 +192,9 @@ class Lake:
                 return None
             write_deltalake(
                 delta,
-                rows.select(c.name for c in table.columns).to_arrow(),
+                kept.to_arrow(),
                 mode="append",
-                commit_properties=commit.properties([(app_id, version)], {}),
+                commit_properties=commit.offset(app_id, version),
             )
             return int(delta.version())
 
@@ -191,7 +203,7 @@ class Lake:
             return None
         seconds = time.perf_counter() - started
         self.publish()
-        return Written(table.id, made, rows.height, int(rows.estimated_size()), seconds, "")
+        return Written(table.id, made, kept.height, int(kept.estimated_size()), seconds, "")
 
     def ensure(self, table: Table) -> None:
         """Make the table, empty, if it is not there."""
@@ -201,7 +213,7 @@ class Lake:
         """The offset that ``app_id`` has committed up to, or None."""
         delta = self._open(table)
         version = None if delta is None else delta.transaction_version(app_id)
-        return None if version is None else int(version)
+        return None if version is None or version < 0 else int(version)
 
     def history(self, table: Table) -> list[dict[str, Any]]:
         """The commits, newest first: version, timestamp (ms), operation, notes."""
@@ -209,22 +221,71 @@ class Lake:
         return [] if delta is None else list(delta.history())
 
     def rollback(self, table: Table, at: int | datetime) -> int:
-        """Make the table what it was ``at`` a version or an instant; returns the new version."""
-        self.snapshot(table, at)
-        delta = self._open(table)
-        delta.restore(at)
-        self.publish()
-        return int(delta.version())
+        """Make the table what it was ``at`` a version or an instant; returns the new version.
 
-    def compact(self, table: Table, z_order: Sequence[str] = ()) -> dict[str, Any]:
-        """Join small files of each partition, with the rows Z-ordered by some columns."""
-        delta = self._open(table)
-        if delta is None:
-            return {}
-        done: dict[str, Any]
-        done = delta.optimize.z_order(list(z_order)) if z_order else delta.optimize.compact()
+        What ``append`` had reached goes back with the rows, so that a range can be taken again.
+
+        Raises:
+            TidemillError: There is no such version, or vacuum took some of its files.
+        """
+        target = self.snapshot(table, at)
+
+        def attempt() -> int:
+            delta = self._open(table)
+            then = self._open(table)
+            then.load_as_version(target.version)
+            if delta.version() == target.version:
+                return target.version
+            later = range(target.version + 1, delta.version() + 1)
+            offsets = commit.rewound((self._log(table, v) for v in later), then)
+            delta.restore(target.version, commit_properties=commit.strict({}, offsets))
+            return int(delta.version())
+
+        with lease.reading(self.root, [(table, target.version)]):
+            target.require()
+            version = commit.against_rivals(attempt, table.id)
+        self.publish()
+        return version
+
+    def compact(self, table: Table, z_order: Sequence[str] = ()) -> dict[str, int]:
+        """Join small files of each partition, with the rows Z-ordered by some columns.
+
+        Returns:
+            How many files came and went, as Delta's metrics name them.
+
+        Raises:
+            TidemillError: A column to order by is none of those in the files.
+        """
+        for left in reversed(range(commit.RIVAL_RETRIES)):
+            try:
+                done = self._compact(table, z_order)
+                break
+            except commit.Overtaken:
+                if not left:
+                    raise
         self.publish()
         return done
+
+    def _compact(self, table: Table, z_order: Sequence[str]) -> dict[str, int]:
+        old = compaction.worthwhile(self.snapshot(table), z_order)
+        if not old.files:
+            return {"numFilesAdded": 0, "numFilesRemoved": 0}
+        names = {file.relative for file in old.files}
+
+        def still(now: Snapshot) -> Snapshot:
+            if names <= {file.relative for file in now.files}:
+                return old
+            raise commit.Overtaken(f"{table.id}: rows were replaced while they were compacted")
+
+        note = {"compacted": ", ".join(z_order) or "true"}
+        with lease.writing(self.root, table):
+            staged = compaction.rewrite(old, z_order, self.folder(table))
+            try:
+                self._swap(table, staged, still, commit.strict(note), data_change=False)
+            except TidemillError:
+                staged.discard()
+                raise
+        return {"numFilesAdded": len(staged.files), "numFilesRemoved": len(old.files)}
 
     def vacuum(self, table: Table, retention_hours: int = 168) -> list[str]:
         """Delete files that no version inside the retention and no reader's lease needs.
@@ -244,20 +305,30 @@ class Lake:
             raise TidemillError(
                 f"vacuum keeps at least 1 hour for readers at work, {retention_hours} asked for"
             )
-        delta = self._open(table)
-        if delta is None:
-            return []
+        # A writer killed before it published leaves a catalogue that shows an older version.
+        shown = {} if self.catalogue is None else catalog.shown(self.catalogue)
+        self.publish()
         with lease.held(self.root, table) as versions:
-            keep = sorted({*versions, delta.version()})
-            return list(
-                delta.vacuum(
-                    retention_hours=retention_hours,
-                    dry_run=False,
-                    enforce_retention_duration=False,
-                    full=True,
-                    keep_versions=keep,
-                )
+            # Opened at the gate: from here on, no rollback brings back a version unseen.
+            delta = self._open(table)
+            if delta is None:
+                return []
+            current = delta.version()
+            kept = {*versions, shown.get(table.id, current), current}
+            clean = partial(
+                delta.vacuum,
+                retention_hours=retention_hours,
+                enforce_retention_duration=False,
+                full=not lease.is_written(self.root, table),
+                keep_versions=sorted(v for v in kept if 0 <= v <= current),
             )
+            # Files that an earlier vacuum deleted are listed too, and some by their whole path.
+            listed = {self.folder(table) / name for name in clean(dry_run=True)}
+            there = sorted(path for path in listed if path.exists())
+            if there:
+                clean(dry_run=False)
+        self.publish()
+        return [str(path.relative_to(self.folder(table))) for path in there]
 
     def inspect(
         self, table: Table, partitions: Sequence[Partition], preview_rows: int
@@ -267,17 +338,10 @@ class Lake:
         Returns:
             Broken rows by rule, empty when the contract is kept; and a Markdown table.
         """
-        import duckdb
-
         relation = self.snapshot(table).within(partitions).scan()
-        with duckdb.connect() as con:
-            violations = _violations(table, con, relation)
-            order = ", ".join(f'"{name}" desc' for name in table.sort_by or table.key)
-            shown = con.execute(f"select * from {relation} order by {order} limit {preview_rows}")
-            names = [column[0] for column in shown.description or ()]
-            rows = [[str(value) for value in row] for row in shown.fetchall()]
-        lines = [names, ["---"] * len(names), *rows]
-        return violations, "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        with duck.cursor() as con:
+            violations = checks.violations(table, con, relation)
+            return violations, checks.preview(table, con, relation, preview_rows)
 
     def publish(self) -> None:
         """Publish the catalogue of the current versions."""
@@ -301,98 +365,25 @@ class Lake:
             return None
         return DeltaTable(str(folder))
 
-    def _copy(
-        self, table: Table, con: "duckdb.DuckDBPyConnection", query: str, folder: Path
-    ) -> tuple[list[Any], int, int]:
-        """Write ``query`` as Parquet beside the table's files; the commit makes them its own."""
-        columns = ", ".join(f'"{c.name}"::{c.type.value} as "{c.name}"' for c in table.columns)
-        order = ", ".join(f'"{name}"' for name in table.sort_by)
-        rows = f"select {columns} from ({query})" + (f" order by {order}" if order else "")
-        if table.partition_by:
-            by = ", ".join(f'"{name}"' for name in table.partition_by)
-            target = folder
-            options = f"partition_by ({by}), filename_pattern 'p-{{uuid}}', append true, "
-        else:
-            import uuid
-
-            target = folder / f"p-{uuid.uuid4()}.parquet"
-            options = ""
-        files = con.execute(
-            f"copy ({rows}) to {text_literal(str(target))} "
-            f"(format parquet, compression zstd, {options}return_stats true)"
-        ).fetchall()
-        actions = []
-        for name, count, size, _footer, statistics, keys, *_ in files:
-            if count == 0:
-                Path(name).unlink(missing_ok=True)
-                continue
-            relative = str(Path(name).relative_to(folder))
-            actions.append(commit.add_action(table, relative, size, count, statistics, keys or {}))
-        return actions, sum(file[1] for file in files), sum(action.size for action in actions)
-
-    def _keep_within(
-        self, table: Table, actions: Sequence[Any], partitions: Sequence[Partition]
-    ) -> None:
-        asked = {tuple(str(p[name]) for name in table.partition_by) for p in partitions}
-        for action in actions:
-            got = tuple(action.partition_values[name] for name in table.partition_by)
-            if got not in asked:
-                raise ContractError(f"{table.id}: rows for {got}, which was not asked for")
-        for column in table.data_columns:
-            if not column.nullable:
-                nulls = sum(_null_count(action, column.name) for action in actions)
-                if nulls:
-                    raise ContractError(f"{table.id}: {nulls} rows without {column.name}")
-
     def _swap(
         self,
         table: Table,
-        actions: Sequence[Any],
-        partitions: Sequence[Partition],
-        note: dict[str, str],
+        staged: files.Staged,
+        old: Callable[[Snapshot], Snapshot],
+        properties: Any,
+        data_change: bool = True,
     ) -> int:
-        delta = self._open(table, create=True)
-        old = take(table, self.folder(table), delta).within(partitions)
-        removed = [commit.remove_action(f.relative, f.size, dict(f.partition)) for f in old.files]
-        # Two writers of one owner must not both find it empty and both add: the owner's counter
-        # makes the second of them conflict.
-        first = table.partition_by[:1]
-        owners = sorted(
-            {f"replace/{p[name]}" for p in partitions for name in first} or {"replace/"}
-        )
-        app = [(owner, (delta.transaction_version(owner) or 0) + 1) for owner in owners]
-        commit.commit_files(delta, table, [*actions, *removed], commit.properties(app, note))
-        delta.update_incremental()
-        return int(delta.version())
+        """Commit new files for the old ones that ``old`` finds in the version they go onto."""
 
-    def _check(self, table: Table, rows: "pl.DataFrame") -> None:
-        for column in table.columns:
-            if column.name not in rows.columns:
-                raise ContractError(f"{table.id}: no column {column.name}")
-            if not column.nullable and rows[column.name].null_count():
-                nulls = rows[column.name].null_count()
-                raise ContractError(f"{table.id}: {nulls} rows without {column.name}")
+        def attempt() -> int:
+            delta = self._open(table, create=True)
+            now = take(table, self.folder(table), delta)
+            actions = [file.action(table, data_change) for file in staged.files]
+            actions += [commit.remove_action(file, data_change) for file in old(now).files]
+            commit.commit_files(delta, table, actions, properties)
+            return now.version + 1
 
-
-def _violations(table: Table, con: "duckdb.DuckDBPyConnection", relation: str) -> dict[str, int]:
-    rules = table.conditions()
-    counts = ", ".join(f"count_if(({sql}) is not true)" for sql in rules.values())
-    found = con.execute(f"select {counts} from {relation}").fetchone() or ()
-    broken = {rule: int(n) for rule, n in zip(rules, found, strict=True) if n}
-    key = ", ".join(f'"{name}"' for name in table.key)
-    twice = con.execute(
-        f"select coalesce(sum(n - 1), 0)::BIGINT from (select count(*) as n from {relation} "
-        f"group by {key} having count(*) > 1)"
-    ).fetchone()
-    if twice and twice[0]:
-        broken[f"unique ({', '.join(table.key)})"] = int(twice[0])
-    return broken
-
-
-def _null_count(action: Any, column: str) -> int:
-    import json
-
-    return int(json.loads(action.stats)["nullCount"].get(column, 0))
+        return commit.against_rivals(attempt, table.id)
 
 
 def utc(text: str) -> int | datetime:
@@ -401,7 +392,7 @@ def utc(text: str) -> int | datetime:
     Raises:
         TidemillError: It is neither.
     """
-    if text.isdigit():
+    if text.isdecimal():
         return int(text)
     try:
         instant = datetime.fromisoformat(text)

@@ -1,0 +1,5 @@
+"""``python -m tidemill``, the same as the command ``tidemill``."""
+
+from tidemill.cli import main
+
+main()

@@ -1,0 +1,235 @@
+"""The command line: names and arguments of the verbs; what they do is in ``commands``."""
+
+import sys
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidemill.errors import InputError, TidemillError
+from tidemill.settings import Settings
+
+app = typer.Typer(
+    help="Tidemill: a stream and a pile of files, turned into tables that can be trusted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+lake_app = typer.Typer(help="Versions of a table: history, rollback, compact, vacuum.")
+app.add_typer(lake_app, name="lake", no_args_is_help=True)
+
+Domain = Annotated[str, typer.Argument(help="Domain: crypto.")]
+Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
+Symbol = Annotated[list[str] | None, typer.Option("--symbol", help="Trading pair; repeatable.")]
+Engine = Annotated[str | None, typer.Option("--engine", help="duckdb or spark.")]
+
+
+def main() -> None:
+    """Run the command line; a refusal is one message and exit code 2."""
+    try:
+        app()
+    except TidemillError as error:
+        sys.stderr.write(f"tidemill: {error}\n")
+        sys.exit(2)
+
+
+def _settings(engine: str | None = None) -> Settings:
+    settings = Settings.current()
+    return replace(settings, engine=engine) if engine else settings
+
+
+def _known(domain: str) -> None:
+    if domain != "crypto":
+        raise InputError(f"there is no domain {domain!r}; there is: crypto")
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    sample: Annotated[bool, typer.Option(help="Make sample data on the first start.")] = True,
+) -> None:
+    """Start the Dagster UI and daemon; sample data on the first start; Ctrl-C stops all of it."""
+    from tidemill.commands import up as command
+
+    command.up(_settings(), port, sample)
+
+
+@app.command()
+def run(
+    selection: Annotated[str, typer.Argument(help="crypto, or one table: crypto.TABLE")] = "crypto",
+    symbol: Symbol = None,
+    engine: Engine = None,
+    json: Json = False,
+) -> None:
+    """Materialize assets in this process, with a progress bar."""
+    from tidemill.commands import run as command
+    from tidemill.commands import show
+    from tidemill.crypto.files import symbol_from
+
+    domain, _, table = selection.replace("/", ".").partition(".")
+    _known(domain)
+    settings = _settings(engine)
+    wanted = [symbol_from(text) for text in symbol or []]
+    report = command.run(settings, wanted, table or None)
+    if json:
+        show.as_json(report)
+    else:
+        command.print_report(report, settings)
+    if report["failed_checks"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def ingest(
+    domain: Domain,
+    files: Annotated[list[Path], typer.Argument(help="CSV, JSON, gz or zip.")],
+    symbol: Annotated[str | None, typer.Option(help="Trading pair of the files.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Names of all columns, for files without a header.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check files, normalise their names and land them; reports rows taken, rejected, duplicate."""
+    from tidemill.commands import ingest as command
+
+    _known(domain)
+    refused = command.ingest(_settings(), files, symbol, columns, json)
+    if refused:
+        raise typer.Exit(2)
+
+
+@app.command()
+def backfill(
+    domain: Domain,
+    symbol: Annotated[list[str], typer.Option(help="Trading pair; repeatable.")],
+    since: Annotated[datetime, typer.Option(help="First minute, UTC.")],
+    until: Annotated[datetime | None, typer.Option(help="End, UTC; default now.")] = None,
+    json: Json = False,
+) -> None:
+    """Fetch minutes that have not landed from the exchange, then make what they touch again."""
+    from tidemill.commands import ingest as command
+
+    _known(domain)
+    end = (until or datetime.now(UTC)).replace(tzinfo=UTC)
+    command.backfill(_settings(), symbol, since.replace(tzinfo=UTC), end, json)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT.")],
+    as_of: Annotated[
+        str | None, typer.Option(help="Show tables at a version or a time (UTC).")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    json: Json = False,
+) -> None:
+    """Query every table, read-only."""
+    from tidemill.commands import sql as command
+
+    command.sql(_settings(), query, as_of, "json" if json else form, output)
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Show tables, symbols, what waits to be made, and checks that do not hold."""
+    from tidemill.commands import show
+    from tidemill.commands import status as command
+
+    report = command.status(_settings())
+    if json:
+        show.as_json(report)
+    else:
+        command.print_report(report)
+    if report["failed_checks"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="candles")] = "candles",
+    rows: Annotated[int, typer.Option(help="Rows of the two CSV files together.")] = 8_000_000,
+    dagster: Annotated[bool, typer.Option(help="Also time what Dagster adds.")] = False,
+    json: Json = False,
+) -> None:
+    """Time each stage beside bare DuckDB doing the same work in the same run."""
+    from tidemill.commands import bench as command
+
+    command.bench(name, rows, dagster, json)
+
+
+@app.command()
+def reset(
+    domain: Domain,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Clear a domain's tables and landed files, asking first."""
+    from tidemill.commands import reset as command
+
+    _known(domain)
+    settings = _settings()
+    if not yes:
+        typer.confirm(
+            f"Delete every {domain} table and landed file in {settings.home}?", abort=True
+        )
+    command.reset(settings)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check Python, Java, ports, disk and versions, with the fix for each."""
+    from tidemill.commands import doctor as command
+    from tidemill.commands import show
+
+    found = command.examine(_settings())
+    if json:
+        show.as_json([asdict(f) for f in found])
+    else:
+        command.print_report(found)
+    if any(f.is_broken for f in found):
+        raise typer.Exit(1)
+
+
+Table = Annotated[str, typer.Argument(help="domain.table")]
+
+
+@lake_app.command()
+def history(table: Table, json: Json = False) -> None:
+    """The commits of a table, newest first."""
+    from tidemill.commands import tables
+
+    tables.history(_settings(), table, json)
+
+
+@lake_app.command()
+def rollback(
+    table: Table, to: Annotated[str, typer.Argument(help="Version or time (UTC).")]
+) -> None:
+    """Make a table what it was; the versions since stay in its history."""
+    from tidemill.commands import tables
+
+    tables.rollback(_settings(), table, to)
+
+
+@lake_app.command()
+def compact(
+    table: Table,
+    z_order: Annotated[str, typer.Option(help="Columns to order rows by, comma-separated.")] = "",
+) -> None:
+    """Join a table's small files, partition by partition."""
+    from tidemill.commands import tables
+
+    tables.compact(_settings(), table, [name for name in z_order.split(",") if name])
+
+
+@lake_app.command()
+def vacuum(
+    table: Table,
+    retain_hours: Annotated[int, typer.Option(help="Keep versions younger than this.")] = 168,
+) -> None:
+    """Delete files that no kept version and no reader needs."""
+    from tidemill.commands import tables
+
+    tables.vacuum(_settings(), table, retain_hours)

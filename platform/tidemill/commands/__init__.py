@@ -1,0 +1,1 @@
+"""What the verbs of the command line do; ``tidemill.cli`` names their arguments."""

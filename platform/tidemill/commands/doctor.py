@@ -1,0 +1,103 @@
+"""``tidemill doctor``: what this machine has, and the fix for what it lacks."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from tidemill.commands import show
+from tidemill.settings import Settings
+
+PACKAGES = ("dagster", "duckdb", "polars", "deltalake", "ibis-framework", "pyspark", "prophet")
+LEAST_FREE_GIB = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        name: What.
+        found: What is there.
+        fix: What to do, empty when all is well.
+        is_broken: Whether Tidemill cannot work without the fix.
+    """
+
+    name: str
+    found: str
+    fix: str = ""
+    is_broken: bool = False
+
+
+def examine(settings: Settings, port: int = 3000) -> list[Finding]:
+    """Look at Python, packages, Java, the port of the UI, disk and home."""
+    return [
+        _python(),
+        *[_package(name) for name in PACKAGES],
+        _java(),
+        _port(port),
+        _disk(settings),
+    ]
+
+
+def _python() -> Finding:
+    return Finding("Python", ".".join(str(part) for part in sys.version_info[:3]))
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, version(name))
+    except PackageNotFoundError:
+        return Finding(name, "missing", "make install", is_broken=True)
+
+
+def _java() -> Finding:
+    needed = "only for --engine spark"
+    java = shutil.which("java")
+    if java is None:
+        return Finding("Java", "none", f"{needed}: apt-get install openjdk-17-jre-headless")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    match = re.search(r'version "(\d+)', said)
+    if match is None or int(match[1]) < 17:
+        return Finding("Java", said.split("\n")[0], f"{needed}: install Java 17 or newer")
+    return Finding("Java", said.split("\n")[0])
+
+
+def _port(port: int) -> Finding:
+    if is_free(port):
+        return Finding(f"port {port}", "free")
+    return Finding(f"port {port}", "in use", "stop what holds it, or tidemill up --port 3001")
+
+
+def is_free(port: int) -> bool:
+    """Whether a loopback port can be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = settings.home
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 2**30
+    found = f"{free:.1f} GiB free for {settings.home}"
+    if free < LEAST_FREE_GIB:
+        return Finding("disk", found, "free some, or set TIDEMILL_HOME elsewhere", is_broken=True)
+    return Finding("disk", found)
+
+
+def print_report(found: Sequence[Finding]) -> None:
+    """The findings, with a mark each."""
+    for finding in found:
+        mark = "[red]✗[/red]" if finding.is_broken else "[yellow]![/yellow]" if finding.fix else "✓"
+        fix = f"  → {finding.fix}" if finding.fix else ""
+        show.out.print(f"{mark} {finding.name}: {finding.found}{fix}", highlight=False)

@@ -1,0 +1,182 @@
+"""``tidemill run``: materialize in this process, with a progress bar and a table at the end."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from tidemill import compose, instance, progress
+from tidemill.commands import show
+from tidemill.crypto.build import Crypto, Months
+from tidemill.errors import InputError
+from tidemill.settings import Settings
+
+if TYPE_CHECKING:
+    from assets.materialize import Work
+
+
+class Tally:
+    """What was written, table by table, as it happens."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.rows: Counter[str] = Counter()
+        self.partitions: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def add(self, table: str, partitions: int, rows: int) -> None:
+        """Count one commit, and the time since the one before it."""
+        now = time.perf_counter()
+        self.rows[table] += rows
+        self.partitions[table] += partitions
+        self.seconds[table] = self.seconds.get(table, 0.0) + now - self._since
+        self._since = now
+
+
+def run(settings: Settings, symbols: Sequence[str], only: str | None) -> dict[str, Any]:
+    """Materialize the crypto tables.
+
+    Args:
+        settings: Home and engine.
+        symbols: These alone; empty means all that have landed.
+        only: One table's name alone; None means all.
+
+    Returns:
+        The report: tables, symbols, seconds, failed checks.
+
+    Raises:
+        InputError: Nothing has landed, or there is no such symbol or table.
+    """
+    started = time.perf_counter()
+    folder = instance.prepare(settings)
+    crypto = compose.crypto(settings)
+    landed = crypto.symbols()
+    if not landed:
+        raise InputError(
+            "nothing has landed yet: 'tidemill ingest crypto FILE' takes a file, "
+            "'tidemill up' makes sample data"
+        )
+    unknown = sorted(set(symbols) - set(landed))
+    if unknown:
+        raise InputError(f"nothing has landed for {', '.join(unknown)}; there is {landed}")
+    wanted = list(symbols) or landed
+    spans = {symbol: months for symbol in wanted if (months := crypto.months(symbol))}
+    show.err.print(f"[dim]{len(wanted)} symbols, engine {settings.engine}, home {folder.parent}")
+    report = _make(settings, crypto, list(spans.items()), only)
+    return report | {"symbols": wanted, "seconds": round(time.perf_counter() - started, 2)}
+
+
+def run_pending(settings: Settings) -> dict[str, Any]:
+    """Materialize what landed after its months were last made; what did not change stays."""
+    instance.prepare(settings)
+    crypto = compose.crypto(settings)
+    started = time.perf_counter()
+    pending = [(symbol, months) for _, symbol, months in crypto.pending()]
+    report = _make(settings, crypto, pending, None)
+    symbols = sorted({symbol for symbol, _ in pending})
+    return report | {"symbols": symbols, "seconds": round(time.perf_counter() - started, 2)}
+
+
+def _make(
+    settings: Settings, crypto: Crypto, spans: Sequence[tuple[str, Months]], only: str | None
+) -> dict[str, Any]:
+    from assets import materialize
+
+    tally = Tally()
+    failed: list[str] = []
+    with materialize.opened(settings.dagster) as dagster:
+        works = materialize.plan(spans, dagster, only)
+        materialize.report_landed(dagster, crypto.lake)
+        with Bar(works) as bar, progress.heard_by(lambda *told: bar.told(tally, *told)):
+            for work in works:
+                failed += materialize.materialize(work, dagster, settings.home, settings.engine)
+    return {
+        "tables": [
+            {
+                "table": table,
+                "partitions": tally.partitions[table],
+                "rows": tally.rows[table],
+                "seconds": round(tally.seconds[table], 2),
+            }
+            for table in tally.rows
+        ],
+        "failed_checks": failed,
+    }
+
+
+class Bar:
+    """A progress bar over partitions, with rows a second."""
+
+    def __init__(self, works: "Iterable[Work]") -> None:
+        """Not shown before it is entered."""
+        self.total = sum(work.partitions for work in works)
+        self.rows = 0
+        self.progress = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("partitions"),
+            TextColumn("{task.fields[speed]:>14}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=show.err,
+        )
+        self.task = self.progress.add_task("starting", total=self.total, speed="")
+
+    def __enter__(self) -> "Bar":
+        """Show it."""
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave it as it stands."""
+        self.progress.stop()
+
+    def told(self, tally: Tally, table: str, partitions: int, rows: int) -> None:
+        """Count one commit and move on."""
+        tally.add(table, partitions, rows)
+        self.rows += rows
+        elapsed = self.progress.tasks[0].elapsed or 0.001
+        self.progress.update(
+            self.task,
+            advance=partitions,
+            description=table,
+            speed=f"{self.rows / elapsed:,.0f} rows/s",
+        )
+
+
+def print_report(report: dict[str, Any], settings: Settings) -> None:
+    """The short table at the end, and where to look next."""
+    crypto = compose.crypto(settings)
+    show.table(
+        ["table", "partitions", "rows", "seconds"],
+        [[t["table"], t["partitions"], t["rows"], t["seconds"]] for t in report["tables"]],
+    )
+    ledger = crypto.landing.ledger()
+    totals = {
+        name: sum(row[name] for row in ledger)
+        for name in ("rows", "good", "exact_duplicates", "conflicting_duplicates", "rejected")
+    }
+    show.out.print(
+        f"Landed so far: {totals['rows']:,} rows = {totals['good']:,} good "
+        f"+ {totals['exact_duplicates']:,} exact duplicates "
+        f"+ {totals['conflicting_duplicates']:,} conflicting + {totals['rejected']:,} rejected"
+    )
+    show.out.print(f"Done in {report['seconds']} s for {', '.join(report['symbols']) or 'nothing'}")
+    for check in report["failed_checks"]:
+        show.out.print(f"[red]Check does not hold:[/red] {check}")
+    show.out.print(
+        '[dim]Next: tidemill sql "select * from crypto.daily_ohlc limit 5"   '
+        "tidemill status   tidemill up"
+    )

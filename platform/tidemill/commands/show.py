@@ -1,0 +1,56 @@
+"""How the command line shows things: tables for people, JSON for scripts."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WIDE = 180
+"""Columns where nobody looks at a terminal; Rich would squeeze tables into 80."""
+
+out = Console(width=None if sys.stdout.isatty() else WIDE)
+err = Console(stderr=True)
+
+
+def as_json(value: Any) -> None:
+    """Print a value as one JSON document on standard output."""
+    json.dump(value, sys.stdout, default=_plain, indent=2)
+    sys.stdout.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """Print rows with a header, numbers to the right."""
+    drawn = Table(title=title, title_justify="left", header_style="bold")
+    numeric = [
+        all(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
+        for i in range(len(names))
+    ]
+    for name, is_numeric in zip(names, numeric, strict=True):
+        drawn.add_column(name, justify="right" if is_numeric and rows else "left")
+    for row in rows:
+        drawn.add_row(*[_cell(value) for value in row])
+    out.print(drawn)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value).replace("[", r"\[")
+
+
+def pairs(values: Mapping[str, Any]) -> None:
+    """Print names and values, a line each."""
+    for name, value in values.items():
+        out.print(f"[bold]{name}[/bold]: {_cell(value)}")

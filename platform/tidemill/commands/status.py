@@ -1,0 +1,76 @@
+"""``tidemill status``: what there is, what waits, and what does not hold."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tidemill import compose
+from tidemill.commands import show
+from tidemill.crypto import checks
+from tidemill.settings import Settings
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """The report: home, tables, symbols, pending work, failed checks."""
+    crypto = compose.crypto(settings)
+    ledger = crypto.landing.ledger()
+    held = {
+        "conserves_rows": checks.rows_not_conserved,
+        "counts_every_minute": checks.minutes_not_counted,
+        "has_every_day": checks.days_missing,
+    }
+    return {
+        "home": str(settings.home),
+        "tables": [_table(crypto, table) for table in crypto.lake.tables],
+        "symbols": [_symbol(symbol, ledger) for symbol in crypto.symbols()],
+        "pending": [
+            {"symbol": symbol, "from": months.first, "to": months.last}
+            for _, symbol, months in crypto.pending()
+        ],
+        "failed_checks": {
+            name: differences for name, check in held.items() if (differences := check(crypto))
+        },
+    }
+
+
+def _table(crypto: Any, table: Any) -> dict[str, Any]:
+    snapshot = crypto.lake.snapshot(table)
+    newest = max((file.modified_ms for file in snapshot.files), default=None)
+    return {
+        "table": table.id,
+        "version": snapshot.version,
+        "rows": snapshot.rows,
+        "files": len(snapshot.files),
+        "mib": round(snapshot.size / 2**20, 1),
+        "written": newest and f"{datetime.fromtimestamp(newest / 1000, UTC):%Y-%m-%d %H:%M:%S}",
+    }
+
+
+def _symbol(symbol: str, ledger: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = [row for row in ledger if row["symbol"] == symbol]
+    return {
+        "symbol": symbol,
+        "files": len(rows),
+        "rows": sum(row["rows"] for row in rows),
+        "good": sum(row["good"] for row in rows),
+        "duplicates": sum(row["exact_duplicates"] + row["conflicting_duplicates"] for row in rows),
+        "rejected": sum(row["rejected"] for row in rows),
+        "first": min(row["first_at"] for row in rows if row["first_at"]),
+        "last": max(row["last_at"] for row in rows if row["last_at"]),
+    }
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The report as tables."""
+    show.pairs({"home": report["home"]})
+    for title in ("tables", "symbols"):
+        rows = report[title]
+        if rows:
+            show.table(list(rows[0]), [list(row.values()) for row in rows], title=title)
+    for work in report["pending"]:
+        show.out.print(
+            f"waits to be made: {work['symbol']} {work['from']:%Y-%m} to {work['to']:%Y-%m}"
+        )
+    for name, differences in report["failed_checks"].items():
+        show.out.print(f"[red]does not hold[/red]: {name}: {differences[:5]}")
+    if not report["failed_checks"]:
+        show.out.print("every check holds")

@@ -1,0 +1,176 @@
+"""``tidemill up``: the Dagster UI and daemon as children that end with it."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from tidemill import compose, instance
+from tidemill.commands import run, sample, show
+from tidemill.commands.doctor import is_free
+from tidemill.errors import TidemillError
+from tidemill.settings import Settings
+
+HOST = "127.0.0.1"
+START_S = 120
+GRACE_S = 10
+_PR_SET_PDEATHSIG = 1
+
+
+class Stopped(Exception):
+    """Somebody asked for the end."""
+
+
+def up(settings: Settings, port: int, wants_sample: bool) -> None:
+    """Run everything until Ctrl-C.
+
+    Raises:
+        TidemillError: The port is taken, or a child ended by itself.
+    """
+    # Set for Ctrl-C too: a shell starts a background job with that signal ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    _end_leftover(settings)
+    if not is_free(port):
+        raise TidemillError(
+            f"port {port} is in use: stop what holds it, or choose another with --port"
+        )
+    instance.prepare(settings)
+    try:
+        if wants_sample and not compose.crypto(settings).symbols():
+            sample.land(settings)
+            run.print_report(run.run(settings, [], None), settings)
+        _serve(settings, port)
+    except Stopped:
+        show.err.print("Stopped.")
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _serve(settings: Settings, port: int) -> None:
+    log = settings.home / "up.log"
+    with log.open("a") as output:
+        child = subprocess.Popen(
+            [
+                str(Path(sys.executable).with_name("dagster")),
+                "dev",
+                "--workspace",
+                str(instance.SOURCE / "workspace.yaml"),
+                "--host",
+                HOST,
+                "--port",
+                str(port),
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=settings.home,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    try:
+        _note(settings).write_text(
+            json.dumps(
+                {
+                    "pid": os.getpid(),
+                    "started": psutil.Process().create_time(),
+                    "session": child.pid,
+                }
+            )
+        )
+        _wait_until_up(child, port, log)
+        show.out.print(f"Dagster UI:  http://{HOST}:{port}")
+        show.out.print('Query:       tidemill sql "select * from crypto.daily_ohlc limit 5"')
+        show.out.print(f"Log:         {log}")
+        show.out.print("Ctrl-C stops all of it.")
+        if code := child.wait():
+            raise TidemillError(f"the Dagster UI ended by itself with code {code}; see {log}")
+    finally:
+        end(child.pid)
+        child.wait()
+        _note(settings).unlink(missing_ok=True)
+
+
+def _die_with_parent() -> None:
+    """Even a killed parent takes its child along; what that leaves is ended at the next start."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait_until_up(child: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            raise TidemillError(f"the Dagster UI did not start; see {log}")
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/server_info", timeout=2):
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.3)
+    raise TidemillError(f"the Dagster UI did not answer within {START_S} s; see {log}")
+
+
+def _note(settings: Settings) -> Path:
+    return settings.home / "up.json"
+
+
+def _end_leftover(settings: Settings) -> None:
+    """End what a killed ``tidemill up`` of this home left running; refuse beside a living one."""
+    note = _note(settings)
+    if not note.exists():
+        return
+    left = json.loads(note.read_text())
+    if _lives(left["pid"], left["started"]):
+        raise TidemillError(
+            f"tidemill is up for {settings.home} already (process {left['pid']}); "
+            "stop it with Ctrl-C where it runs"
+        )
+    end(left["session"])
+    note.unlink(missing_ok=True)
+
+
+def _lives(pid: int, started: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return bool(process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end(leader: int) -> None:
+    """End a session's processes: ask, wait, then kill.
+
+    ``dagster dev`` may ignore SIGTERM and its children outlive it, so all of the session is ended.
+    """
+    members = [p for p in psutil.process_iter() if _session(p.pid) == leader]
+    for ask in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        for process in members:
+            try:
+                process.send_signal(ask)
+            except psutil.NoSuchProcess:
+                continue
+        _, members = psutil.wait_procs(members, timeout=GRACE_S)
+        members += [
+            p for p in psutil.process_iter() if _session(p.pid) == leader and p not in members
+        ]
+        if not members:
+            return
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None

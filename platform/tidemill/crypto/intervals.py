@@ -1,0 +1,117 @@
+"""How long the bars of a file are, told from the steps between them, and whether each starts right.
+
+Works on the table ``parsed`` of ``rows``.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tidemill.errors import InputError
+from tidemill.lake.contracts import text_literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from tidemill.crypto.times import Times
+
+MINUTE_S = 60
+DAY_S = 86_400
+SAMPLE_ROWS = 200_000
+
+
+def found(con: "duckdb.DuckDBPyConnection", times: "Times", shown: str) -> dict[str, int]:
+    """The length of the bars of each symbol, in seconds.
+
+    Args:
+        con: Holds ``parsed``.
+        times: What the columns say of it.
+        shown: What messages call the file.
+
+    Raises:
+        InputError: Bars are shorter than a minute, or no number of minutes long.
+    """
+    told = times.bar_s or _between_minutes(con)
+    if told is not None and told % MINUTE_S:
+        raise InputError(f"{shown}: its bars are {told} s apart; bars of whole minutes are taken")
+    steps: dict[str, dict[int, int]] = {}
+    for symbol, step, count in con.execute(
+        f"""
+        select symbol, step, count(step) from (
+            select symbol, ts - lag(ts) over (partition by symbol order by ts) as step
+            from parsed
+            where reason is null and ts % {MINUTE_S} = 0 and rowid < {SAMPLE_ROWS})
+        where step is null or step > 0 group by all
+        """
+    ).fetchall():
+        of_symbol = steps.setdefault(symbol, {})
+        if step is not None:
+            of_symbol[step] = count
+    alone = DAY_S if times.is_day else MINUTE_S
+    return {s: times.bar_s or _commonest(counts) or alone for s, counts in steps.items()}
+
+
+def _between_minutes(con: "duckdb.DuckDBPyConnection") -> int | None:
+    """The commonest step of a file in which many bars start inside a minute; None for others."""
+    row = con.execute(
+        f"""
+        select mode(step) from (
+            select ts - lag(ts) over (partition by symbol order by ts) as step,
+                   avg((ts % {MINUTE_S} <> 0)::INT) over () as share
+            from parsed where reason is null and rowid < {SAMPLE_ROWS})
+        where step > 0 and share > 0.4
+        """
+    ).fetchone()
+    return None if row is None or row[0] is None else int(row[0])
+
+
+def _commonest(counts: Mapping[int, int]) -> int | None:
+    """The commonest step; or a finer one in it that a fifth have, as few bars with gaps show."""
+    if not counts:
+        return None
+    common = min(counts, key=lambda step: (-counts[step], step))
+    total = sum(counts.values())
+    return min(s for s, n in counts.items() if s == common or (common % s == 0 and n * 5 >= total))
+
+
+def align(con: "duckdb.DuckDBPyConnection", lengths: Mapping[str, int], is_end: bool) -> None:
+    """Turn ends of bars into starts, and reject bars that do not start where theirs do."""
+    if is_end:
+        by_symbol = " ".join(
+            f"when {text_literal(symbol)} then {length}" for symbol, length in lengths.items()
+        )
+        if by_symbol:
+            con.execute(f"update parsed set ts = ts - case symbol {by_symbol} else 0 end")
+    con.execute(
+        "update parsed set reason = 'time: expected the start of a minute, found second ' || "
+        f"(ts % {MINUTE_S}) where reason is null and ts % {MINUTE_S} <> 0"
+    )
+    for symbol, length in lengths.items():
+        if not MINUTE_S < length < DAY_S or DAY_S % length:
+            continue
+        mine = f"reason is null and symbol = {text_literal(symbol)}"
+        con.execute(
+            f"update parsed set reason = 'time: expected a bar each {length} s, found one ' || "
+            f"((ts - phase) % {length}) || ' s after' from "
+            f"(select mode(ts % {length}) as phase from parsed where {mine}) "
+            f"where {mine} and (ts - phase) % {length} <> 0"
+        )
+
+
+def notes(con: "duckdb.DuckDBPyConnection", lengths: Mapping[str, int]) -> list[str]:
+    """What a reader should know of bars longer than a minute."""
+    told = [
+        f"bars of {length} s, kept at that interval in crypto.raw_bars"
+        for length in sorted(set(lengths.values()))
+        if length > MINUTE_S
+    ]
+    daily = [text_literal(symbol) for symbol, length in lengths.items() if length == DAY_S]
+    row = con.execute(
+        f"select mode(ts % {DAY_S}) from parsed where reason is null "
+        f"and symbol in ({', '.join(daily) or 'null'})"
+    ).fetchone()
+    if row and row[0]:
+        told.append(
+            f"days start at {row[0] // 3600:02}:{row[0] % 3600 // 60:02} UTC; "
+            "each counts for the UTC day that it starts in"
+        )
+    return told

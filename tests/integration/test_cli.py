@@ -1,0 +1,200 @@
+"""The command line as a user types it, each command a process of its own."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+HEADER = "timestamp,open,high,low,close,volume\n"
+START_S = 1_704_067_200
+
+
+def tidemill(home: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tidemill", *arguments],
+        env=os.environ | {"TIDEMILL_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def told(home: Path, *arguments: str, code: int = 0) -> Any:
+    return json.loads(tidemill(home, *arguments, "--json", code=code).stdout)
+
+
+def candles(path: Path, minutes: int, price: float = 100.0) -> Path:
+    rows = [
+        f"{START_S + 60 * n},{price},{price + 2},{price - 2},{price + n % 3 - 1},1.5"
+        for n in range(minutes)
+    ]
+    path.write_text(HEADER + "\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with forty days of minutes landed and made."""
+    folder = tmp_path_factory.mktemp("cli")
+    home = folder / "a home"
+    path = candles(folder / "ABCUSDT.csv", 40 * 1440)
+    with path.open("a") as file:
+        file.write(f"{START_S + 60},100,102,98,99,1.5\n")  # conflicts with the second minute
+        file.write(f"{START_S},100,102,98,99,1.5\n")  # repeats the first
+        file.write(f"{START_S + 40 * 86400},100,102,98,abc,1.5\n")
+    (landed,) = told(home, "ingest", "crypto", str(path))["landed"]
+    counts = ("rows", "good", "exact_duplicates", "conflicting_duplicates", "rejected")
+    assert [landed[name] for name in counts] == [40 * 1440 + 3, 40 * 1440, 1, 1, 1]
+    report = told(home, "run", "crypto")
+    assert report["failed_checks"] == []
+    return home
+
+
+def test_what_was_made_can_be_asked_for(home: Path) -> None:
+    query = (
+        "select symbol, count(*) as n, min(date) as lo, max(date) as hi "
+        "from crypto.filled_series group by 1"
+    )
+    want = [{"symbol": "ABCUSDT", "n": 40, "lo": "2024-01-01", "hi": "2024-02-09"}]
+    assert told(home, "sql", query) == want
+    with duckdb.connect(str(home / "tidemill.duckdb"), read_only=True) as con:
+        assert [str(v) for v in con.execute(query).fetchall()[0]] == [
+            str(v) for v in want[0].values()
+        ]
+
+
+def test_a_rejected_row_is_shown_with_its_line_and_reason(home: Path) -> None:
+    (row,) = told(home, "sql", "select line, reason, raw from crypto.rejected_rows")
+    assert row["line"] == 40 * 1440 + 4
+    assert row["reason"] == "close: expected a number, found abc"
+    assert row["raw"].endswith(",abc,1.5")
+
+
+def test_sql_goes_out_as_csv_json_and_parquet(home: Path, tmp_path: Path) -> None:
+    query = "select date, daily_close from crypto.daily_ohlc order by 1 limit 2"
+    shown = tidemill(home, "sql", query, "--format", "csv").stdout.splitlines()
+    assert shown[0] == "date,daily_close" and len(shown) == 3
+    for name in ("rows.parquet", "rows.csv", "rows.json"):
+        tidemill(home, "sql", query, "--output", str(tmp_path / name))
+        found = duckdb.execute(f"select count(*) from '{tmp_path / name}'").fetchall()
+        assert found == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "delete from crypto.signals",
+        "copy (select 1) to 'x.csv'",
+        "select * from read_csv('/etc/passwd')",
+        "select 1; drop view crypto.signals",
+        "nonsense",
+    ],
+)
+def test_sql_that_does_not_only_read_is_refused(home: Path, query: str) -> None:
+    done = tidemill(home, "sql", query, code=2)
+    assert done.stderr.startswith("tidemill: ")
+
+
+def test_a_refused_file_is_one_message_and_the_others_land(home: Path, tmp_path: Path) -> None:
+    good = candles(tmp_path / "XYZUSDT.csv", 10)
+    cut = tmp_path / "CUTUSDT.csv.gz"
+    cut.write_bytes(gzip.compress(good.read_bytes())[:60])
+    report = told(home, "ingest", "crypto", str(cut), str(good), code=2)
+    assert [landed["symbol"] for landed in report["landed"]] == ["XYZUSDT"]
+    (refusal,) = report["refused"]
+    assert "CUTUSDT.csv.gz" in refusal and "cut short" in refusal
+    waiting = told(home, "status")["pending"]
+    assert [work["symbol"] for work in waiting] == ["XYZUSDT"]
+    told(home, "run", "crypto", "--symbol", "XYZ-USDT")
+    assert told(home, "status")["pending"] == []
+
+
+def test_a_file_without_a_header_says_how_to_name_its_columns(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "NOHUSDT.csv"
+    path.write_text(f"{START_S},100,101,102,99,1\n")
+    refused = tidemill(home, "ingest", "crypto", str(path), code=2).stderr
+    assert "--columns time,open,high,low,close,volume" in refused
+    columns = "time,open,close,high,low,volume"
+    (landed,) = told(home, "ingest", "crypto", str(path), "--columns", columns)["landed"]
+    assert landed["good"] == 1
+
+
+def test_a_table_can_be_seen_as_it_was_and_taken_back(home: Path) -> None:
+    table = "crypto.prophet_input"
+    newest = told(home, "lake", "history", table)[0]["version"]
+    before = told(home, "sql", f"select count(*) as n from {table}")
+    assert told(home, "sql", f"select count(*) as n from {table}", "--as-of", "0") == [{"n": 0}]
+    assert (
+        "no version"
+        in tidemill(home, "sql", f"select 1 from {table}", "--as-of", "999", code=2).stderr
+    )
+    tidemill(home, "lake", "rollback", table, "0")
+    assert told(home, "sql", f"select count(*) as n from {table}") == [{"n": 0}]
+    tidemill(home, "lake", "rollback", table, str(newest))
+    assert told(home, "sql", f"select count(*) as n from {table}") == before
+    tidemill(home, "lake", "compact", table, "--z-order", "ds")
+    tidemill(home, "lake", "vacuum", table)
+    assert told(home, "sql", f"select count(*) as n from {table}") == before
+
+
+def test_mistakes_are_told_with_what_there_is(home: Path) -> None:
+    for arguments, hint in (
+        (["run", "weather"], "there is: crypto"),
+        (["run", "crypto.nope"], "raw_candles"),
+        (["run", "crypto", "--symbol", "NOPE"], "ABCUSDT"),
+        (["run", "crypto", "--engine", "abacus"], "duckdb"),
+        (["ingest", "crypto", "/nowhere.csv"], "no such file"),
+        (["sql", "select * from crypto.nope"], "nope"),
+        (["lake", "history", "nope"], "crypto.daily_ohlc"),
+        (["bench", "nope"], "candles"),
+    ):
+        assert hint in tidemill(home, *arguments, code=2).stderr, arguments
+
+
+def test_one_table_is_made_alone(home: Path) -> None:
+    (made,) = told(home, "run", "crypto.volatility", "--symbol", "ABCUSDT")["tables"]
+    assert made["table"] == "crypto.volatility"
+
+
+def test_spark_gives_the_same_rows_table_by_table(home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "spark"
+    tidemill(other, "ingest", "crypto", str(candles(tmp_path / "ABCUSDT.csv", 40 * 1440)))
+    tidemill(other, "run", "crypto", "--engine", "spark")
+    tables = ("raw_candles", "daily_ohlc", "filled_series", "candle_gaps", "prophet_input")
+    with duckdb.connect() as con:
+        for name, folder in (("duck", home), ("spark", other)):
+            con.execute(f"attach '{folder / 'tidemill.duckdb'}' as {name} (read_only)")
+        for table in tables:
+            only = f"crypto.{table} where symbol = 'ABCUSDT'"
+            for one, two in (("duck", "spark"), ("spark", "duck")):
+                found = con.execute(
+                    f"select count(*) from (select * from {one}.{only} "
+                    f"except all select * from {two}.{only})"
+                ).fetchone()
+                assert found == (0,), (table, one)
+
+
+def test_reset_leaves_nothing_and_asks_first(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    tidemill(home, "ingest", "crypto", str(candles(tmp_path / "ABCUSDT.csv", 10)))
+    tidemill(home, "reset", "crypto", code=1)  # nobody answers
+    assert told(home, "sql", "select count(*) as n from crypto.landed_files") == [{"n": 1}]
+    tidemill(home, "reset", "crypto", "--yes")
+    assert told(home, "sql", "select count(*) as n from crypto.landed_files") == [{"n": 0}]
+    assert tidemill(home, "run", "crypto", code=2).stderr.startswith("tidemill: nothing has landed")
+
+
+def test_doctor_knows_this_machine(home: Path) -> None:
+    names = {finding["name"]: finding for finding in told(home, "doctor")}
+    assert {"Python", "duckdb", "Java", "disk"} <= set(names)
+    assert not any(finding["is_broken"] for finding in names.values())

@@ -1,0 +1,113 @@
+"""``tidemill up`` as a user starts and stops it: the UI answers, sensors work, nothing is left."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.integration.test_cli import candles, tidemill, told
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(home: Path, port: int) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tidemill", "up", "--port", str(port), "--no-sample"],
+        env=os.environ | {"TIDEMILL_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "Ctrl-C stops" in line:
+            return process
+    raise AssertionError("".join(said))
+
+
+def ask(port: int, query: str) -> Any:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql",
+        json.dumps({"query": query}).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)["data"]
+
+
+def until(holds: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(1)
+    return False
+
+
+def of_home(home: Path) -> list[psutil.Process]:
+    """Every process that was started for a home, whoever its parent is now."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("TIDEMILL_HOME") == str(home):
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def test_a_landed_file_is_made_by_the_sensors_and_nothing_is_left_running(tmp_path: Path) -> None:
+    home, port = tmp_path / "home", free_port()
+    process = start(home, port)
+    try:
+        nodes = ask(port, "{assetNodes{assetKey{path}}}")["assetNodes"]
+        assert ["crypto", "filled_series"] in [node["assetKey"]["path"] for node in nodes]
+        busy = tidemill(home, "up", "--port", str(port), code=2).stderr
+        assert "is up for" in busy
+        tidemill(home, "ingest", "crypto", str(candles(tmp_path / "ABCUSDT.csv", 35 * 1440)))
+        count = "select count(*) as n from crypto.filled_series"
+        assert until(lambda: told(home, "sql", count) == [{"n": 35}], 200)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+    assert process.returncode == 0
+    assert until(lambda: not of_home(home), 5), of_home(home)
+
+
+def test_after_a_kill_it_starts_again_and_ends_what_was_left(tmp_path: Path) -> None:
+    home, port = tmp_path / "home", free_port()
+    first = start(home, port)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    second = start(home, port)
+    second.send_signal(signal.SIGTERM)
+    second.wait(timeout=60)
+    assert second.returncode == 0
+    assert until(lambda: not of_home(home), 40), of_home(home)
+
+
+def test_a_port_in_use_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = tidemill(tmp_path / "home", "up", "--port", str(port), code=2).stderr
+    assert f"port {port} is in use" in refused and "--port" in refused

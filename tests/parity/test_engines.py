@@ -1,0 +1,151 @@
+"""Spark against DuckDB: one transform, the same rows, to the last digit."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import ibis
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tidemill.crypto import contracts as c
+from tidemill.crypto import transforms
+from tidemill.crypto.build import LANDED
+from tidemill.engines.duck import connection
+from tidemill.engines.spark import session
+from tidemill.lake.contracts import IBIS_TYPES, Type
+
+pytestmark = pytest.mark.integration
+
+START_S = 1_704_067_200 + 86_400 * 58  # two days before the end of a leap February
+Columns = Mapping[str, Type]
+POLARS: dict[Type, Any] = {
+    Type.STRING: pl.String,
+    Type.INT: pl.Int32,
+    Type.BIGINT: pl.Int64,
+    Type.DOUBLE: pl.Float64,
+    Type.BOOLEAN: pl.Boolean,
+    Type.DATE: pl.Date,
+    Type.TIMESTAMP: pl.Datetime("us"),
+}
+
+
+def of(table: Any) -> Columns:
+    return {column.name: column.type for column in table.columns}
+
+
+CASES: dict[str, tuple[Callable[..., Any], dict[str, Columns]]] = {
+    "raw_candles": (transforms.raw_candles, {"landed": LANDED | {"is_seed": Type.BOOLEAN}}),
+    "raw_bars": (
+        transforms.raw_bars,
+        {"landed": LANDED | {"interval_s": Type.BIGINT, "source": Type.STRING}},
+    ),
+    "candle_gaps": (transforms.candle_gaps, {"raw_candles": of(c.RAW_CANDLES)}),
+    "price_jumps": (transforms.price_jumps, {"raw_candles": of(c.RAW_CANDLES)}),
+    "daily_ohlc": (
+        transforms.daily_ohlc,
+        {
+            "raw_candles": of(c.RAW_CANDLES),
+            "longer_bars": LANDED | {"interval_s": Type.BIGINT, "source": Type.STRING},
+        },
+    ),
+    "filled_series": (transforms.filled_series, {"daily_ohlc": of(c.DAILY_OHLC)}),
+    "prophet_input": (transforms.prophet_input, {"daily_ohlc": of(c.DAILY_OHLC)}),
+}
+UNIQUE = {
+    "landed": ("symbol", "timestamp"),
+    "raw_candles": ("symbol", "timestamp"),
+    "longer_bars": ("symbol", "interval_s", "timestamp"),
+    "daily_ohlc": ("symbol", "date"),
+}
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[Any]:
+    running = session("local[2]")
+    yield running
+    running.stop()
+
+
+def value(name: str, type_: Type) -> st.SearchStrategy[Any]:
+    if name == "symbol":
+        return st.sampled_from(["A", "B"])
+    if name in ("timestamp",):
+        return st.integers(0, 4 * 1440).map(lambda minute: START_S + 60 * minute)
+    if name == "interval_s":
+        return st.sampled_from([300, 3600, 86_400, 604_800])
+    if name == "date":
+        return st.integers(0, 80).map(lambda day: date.fromordinal(738_000 + day))
+    if name == "source":
+        return st.sampled_from(["a.csv", "b.csv"])
+    if type_ is Type.BOOLEAN:
+        return st.booleans()
+    if type_ in (Type.INT, Type.BIGINT):
+        return st.integers(1, 12)
+    if type_ is Type.DOUBLE:
+        return st.floats(1e-6, 1e7, allow_nan=False).map(lambda x: x + 0.1)
+    return st.just(None)
+
+
+def frames(name: str, columns: Columns) -> st.SearchStrategy[pl.DataFrame]:
+    """Unordered rows, distinct by key, with empty prices where they may be, and ties in prices."""
+    may_lack = {"open", "high", "low", "close", "volume"} if name == "landed" else {"cnt"}
+    row = st.tuples(
+        *[
+            st.one_of(st.none(), value(n, t)) if n in may_lack else value(n, t)
+            for n, t in columns.items()
+        ]
+    )
+    keys = [list(columns).index(k) for k in UNIQUE[name]]
+    rows = st.lists(row, max_size=60, unique_by=lambda r: tuple(r[k] for k in keys))
+    schema = {n: POLARS[t] for n, t in columns.items()}
+    return rows.map(lambda found: pl.DataFrame(found, schema=schema, orient="row"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_engines_give_the_same_rows(case: str, spark: Any, tmp_path: Path) -> None:
+    transform, inputs = CASES[case]
+    tables = {
+        name: ibis.table({n: IBIS_TYPES[t] for n, t in columns.items()}, name=name)
+        for name, columns in inputs.items()
+    }
+    expression = transform(**tables)
+    strategy = st.fixed_dictionaries({n: frames(n, columns) for n, columns in inputs.items()})
+
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def holds(given_frames: dict[str, pl.DataFrame]) -> None:
+        if case == "raw_bars":
+            given_frames["landed"] = given_frames["landed"].drop_nulls()
+        duck = by_duckdb(expression, given_frames)
+        assert duck == by_spark(expression, given_frames, spark, tmp_path)
+
+    holds()
+
+
+def by_duckdb(expression: Any, inputs: Mapping[str, pl.DataFrame]) -> list[tuple[Any, ...]]:
+    with connection() as con:
+        for name, frame in inputs.items():
+            con.register(name, frame.to_arrow())
+        return in_order(con.execute(str(ibis.to_sql(expression, dialect="duckdb"))).fetchall())
+
+
+def by_spark(
+    expression: Any, inputs: Mapping[str, pl.DataFrame], spark: Any, folder: Path
+) -> list[tuple[Any, ...]]:
+    ibis.pyspark  # noqa: B018  the attribute loads the dialect's options
+    for name, frame in inputs.items():
+        path = folder / f"{name}.parquet"
+        frame.write_parquet(path)
+        spark.read.parquet(str(path)).repartition(3).createOrReplaceTempView(name)
+    found = spark.sql(str(ibis.to_sql(expression, dialect="pyspark"))).collect()
+    return in_order([tuple(row) for row in found])
+
+
+def in_order(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    assert not any(isinstance(v, float) and math.isnan(v) for row in rows for v in row)
+    return sorted(rows, key=str)
