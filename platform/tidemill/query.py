@@ -144,7 +144,9 @@ def _check_reads_only(sql: str) -> None:
         kind = statements[0].type
         if kind is duckdb.StatementType.EXPLAIN:
             # EXPLAIN ANALYZE runs what it explains, so that is held to the same.
-            body = re.sub(r"(?is)^\s*explain(\s+analyze\b|\s*\([^()]*\))?", "", sql, count=1)
+            body = re.sub(
+                r"(?is)^\s*explain(\s+analyze\b|\s*\([^()]*\)(?=\s*\w))?", "", sql, count=1
+            )
             if body == sql:
                 raise InputError("expected EXPLAIN at the start of the query")
             return _check_reads_only(body)

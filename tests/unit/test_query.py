@@ -121,6 +121,7 @@ def test_a_select_is_answered(still: Lake, sql: str) -> None:
         "explain select * from crypto.signals",
         "explain analyze select * from crypto.signals",
         "EXPLAIN (FORMAT json) SELECT 1",
+        "explain (select 1)",
         "explain (analyze, format json) select * from crypto.signals",
         "select * from duckdb_columns() where schema_name = 'crypto'",
     ],

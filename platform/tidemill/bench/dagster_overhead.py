@@ -35,6 +35,7 @@ def measured(folder: Path, months: int = MONTHS) -> dict[str, float]:
     Raises:
         TidemillError: A side failed.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     plain, other = (sides.settings(str(folder), name) for name in ("library", "dagster"))
     crypto = compose.crypto(plain)
     for symbol in SYMBOLS:

@@ -52,7 +52,7 @@ _DAILY = """
 copy (
     select date, min_by(open, timestamp) as daily_open, max(high) as daily_high,
         min(low) as daily_low, max_by(close, timestamp) as daily_close,
-        sum(volume) as daily_volume, count(*) as cnt, '1m' as source, symbol,
+        sum(volume order by timestamp) as daily_volume, count(*) as cnt, '1m' as source, symbol,
         year(date)::INTEGER as year, month(date)::INTEGER as month
     from (select *, datetime::DATE as date from {raw})
     group by symbol, date)

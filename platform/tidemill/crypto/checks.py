@@ -10,9 +10,13 @@ Differences = list[dict[str, Any]]
 
 
 def rows_not_conserved(crypto: Crypto) -> Differences:
-    """Symbols whose minutes in ``raw_candles`` are not as many as the good rows that landed."""
+    """Symbols whose minutes in ``raw_candles`` are not as many as the good rows that landed.
+
+    A symbol of which something landed after it was made last waits, and is not told of here.
+    """
+    waiting = {symbol for _, symbol, _ in crypto.pending()}
     raw, landed = (crypto.lake.snapshot(t).scan() for t in (c.RAW_CANDLES, c.LANDED_FILES))
-    return _rows(
+    found = _rows(
         f"""
         with had as (select symbol, sum(good)::BIGINT as landed from {landed}
                      where interval_s = 60 and good > 0 group by 1),
@@ -22,6 +26,7 @@ def rows_not_conserved(crypto: Crypto) -> Differences:
         where coalesce(landed, 0) <> coalesce(minutes, 0) order by symbol
         """
     )
+    return [difference for difference in found if difference["symbol"] not in waiting]
 
 
 def minutes_not_counted(crypto: Crypto) -> Differences:

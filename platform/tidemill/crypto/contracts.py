@@ -87,8 +87,8 @@ RAW_CANDLES = Table(
         Column("month", Type.INT, "UTC month.", low=1, high=12),
     ),
     key=("symbol", "timestamp"),
+    # Not sorted: a month is one row group, so order would skip nothing, at a tenth of the time.
     partition_by=("symbol", "year", "month"),
-    sort_by=("timestamp",),
     rules=OHLC_RULES,
 )
 

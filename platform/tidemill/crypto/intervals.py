@@ -4,6 +4,7 @@ Works on the table ``parsed`` of ``rows``.
 """
 
 from collections.abc import Mapping
+from math import gcd
 from typing import TYPE_CHECKING
 
 from tidemill.errors import InputError
@@ -65,12 +66,17 @@ def _between_minutes(con: "duckdb.DuckDBPyConnection") -> int | None:
 
 
 def _commonest(counts: Mapping[int, int]) -> int | None:
-    """The commonest step; or a finer one in it that a fifth have, as few bars with gaps show."""
+    """The commonest step; inside a day, what it has in common with each that a fifth have.
+
+    So a few bars with gaps between them, 2 and 3 minutes apart, are still bars of a minute.
+    """
     if not counts:
         return None
-    common = min(counts, key=lambda step: (-counts[step], step))
+    common = max(counts, key=lambda step: (counts[step], step))
+    if common >= DAY_S // 2:  # days and months have no one length
+        return common
     total = sum(counts.values())
-    return min(s for s, n in counts.items() if s == common or (common % s == 0 and n * 5 >= total))
+    return gcd(common, *(step for step, count in counts.items() if count * 5 >= total))
 
 
 def align(con: "duckdb.DuckDBPyConnection", lengths: Mapping[str, int], is_end: bool) -> None:

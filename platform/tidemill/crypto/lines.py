@@ -59,9 +59,7 @@ def _is_utf8(path: Path) -> bool:
 
 
 def sieve(path: Path, target: Path, skip: int) -> dict[int, str]:
-    """Copy a text with each unreadable line emptied, and blank lines truly blank.
-
-    Lines keep their numbers.
+    """Copy a text with each unreadable line emptied; lines keep their numbers.
 
     Args:
         path: The text.
@@ -78,7 +76,7 @@ def sieve(path: Path, target: Path, skip: int) -> dict[int, str]:
             if number > skip and (fault := _fault(bare)):
                 broken[number] = fault
                 bare = b""
-            out.write((bare if bare.strip() else b"") + b"\n")
+            out.write(bare + b"\n")
     return broken
 
 

@@ -262,11 +262,12 @@ class _Reading:
             f"where regexp_matches(s, {text_literal(SYMBOL)}) order by s"
         ).fetchall()
         if len(found) > 1:
+            column = self.layout.names[self.layout.roles["symbol"]]
             names = ", ".join(name for (name,) in found[:5])
             raise InputError(
-                f"{self.text.shown}: its column {self.layout.names[self.layout.roles['symbol']]!r} "
-                f"names {len(found)} trading pairs ({names}), and --symbol {self.symbol} would make "
-                "them one; leave --symbol out, or split the file"
+                f"{self.text.shown}: its column {column!r} names {len(found)} trading pairs "
+                f"({names}), and --symbol {self.symbol} would make them one; "
+                "leave --symbol out, or split the file"
             )
 
     def is_whole(self, line_count: int, broken: Mapping[int, str]) -> bool:

@@ -1,10 +1,9 @@
 """The crypto transforms over Ibis tables: written once, run by DuckDB or Spark to the same rows.
 
-Three habits keep two engines equal to the last digit. Means of doubles are added in time order and
-sums as integers, since an engine's own order depends on its threads. A window that fills forward
-counts what came before and joins on the count, since the engines differ in how ``last`` treats
-NULL. And an instant becomes a date by integer arithmetic on its epoch, since time zones are a
-session's setting.
+Three habits keep two engines equal to the last digit. Doubles are added in time order, since an
+engine's own order depends on its threads. A window that fills forward counts what came before and
+joins on the count, since the engines differ in how ``last`` treats NULL. And an instant becomes a
+date by integer arithmetic on its epoch, since time zones are a session's setting.
 
 One habit keeps them fast. A window sorts all that it is given, so minutes are grouped by hour
 first, which is cheap, and a window gets only the hours in which it can find something.
@@ -14,7 +13,6 @@ from typing import Any
 
 DAY_S = 86_400
 HOUR_S = 3600
-_PART = 2**50
 
 
 def raw_candles(landed: Any) -> Any:
@@ -327,25 +325,17 @@ def _wild_hours(raw_candles: Any, over_pct: float) -> Any:
 def _fold(bars: Any, by: list[str], **more: Any) -> Any:
     import ibis
 
-    # Whole units and 2**-50ths of one add up as integers, in any order, to the same sum. A volume
-    # from 2**50, which no market trades in a bar, could overflow them and is added as it is.
-    is_huge = bars.volume >= _PART
-    volume = ibis.ifelse(is_huge, 0.0, bars.volume)
-    whole = volume.floor().cast("int64")
-    part = ((volume - whole) * float(_PART)).floor().cast("int64")
     sums = bars.group_by(by).agg(
         daily_open=_builtin("min_by")(bars.open, bars.timestamp),
         daily_high=bars.high.max(),
         daily_low=bars.low.min(),
         daily_close=_builtin("max_by")(bars.close, bars.timestamp),
-        whole=whole.sum(),
-        part=part.sum(),
-        huge=bars.volume.sum(where=is_huge),
+        volumes=ibis.struct({"timestamp": bars.timestamp, "volume": bars.volume}).collect(),
         cnt=bars.count(),
         **more,
     )
-    total = sums.whole.cast("float64") + sums.part.cast("float64") / float(_PART)
-    return sums.mutate(daily_volume=total + sums.huge.coalesce(0.0)).drop("whole", "part", "huge")
+    in_order = sums.volumes.sort().map(lambda traded: traded.volume)
+    return sums.mutate(daily_volume=in_order.sums()).drop("volumes")
 
 
 def _builtin(name: str) -> Any:

@@ -20,17 +20,24 @@ def _folder(root: Path, table: Table) -> Path:
 
 @contextmanager
 def reading(root: Path, versions: Iterable[tuple[Table, int]]) -> Iterator[None]:
-    """Hold these versions of these tables while the block runs."""
+    """Hold these versions of these tables while the block runs.
+
+    Who may not write to the lake holds nothing, and has the time that vacuum retains.
+    """
     with ExitStack() as stack:
         for table, version in versions:
-            folder = _folder(root, table)
-            folder.mkdir(parents=True, exist_ok=True)
-            with _gate(folder):
-                path = folder / f"{version}.{uuid.uuid4().hex}"
-                handle = stack.enter_context(path.open("w"))
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            stack.callback(path.unlink, missing_ok=True)
+            with suppress(PermissionError):
+                _hold(stack, _folder(root, table), version)
         yield
+
+
+def _hold(stack: ExitStack, folder: Path, version: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with _gate(folder):
+        path = folder / f"{version}.{uuid.uuid4().hex}"
+        handle = stack.enter_context(path.open("w"))
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    stack.callback(path.unlink, missing_ok=True)
 
 
 @contextmanager

@@ -115,6 +115,7 @@ MINUTE_SHAPES: dict[str, str | bytes] = {
     "Binance, no header, microseconds": csv(
         lambda at: f"{at}000000", header="", row=TWELVE.replace("999", "999999")
     ),
+    "Binance, no header, BOM": "\ufeff" + csv(lambda at: f"{at}000", header="", row=TWELVE),
     "CryptoDataDownload, newest first": csv(
         bars=MINUTES[::-1], header=CDD, row="{t},2024-01-01,BTC/USDT,{o},{h},{l},{c},{v},100000"
     ),
@@ -281,7 +282,7 @@ def test_a_date_that_may_be_either_is_refused_and_told_how_to_write(tmp_path: Pa
         InputError, match=r"01/01/2024 00:00'.*no date in it has a day over 12; write"
     ):
         read(saved(tmp_path, first_days))
-    both = csv(told("%m/%d/%Y"), DAYS) + csv(told("%d/%m/%Y"), DAYS, header="")
+    both = csv(told("%m/%d/%Y"), DAYS) + csv(told("%d/%m/%Y"), DAYS * 2, header="")
     with pytest.raises(InputError, match="both ways of writing are in it; write dates as 2024-01"):
         read(saved(tmp_path, both))
 
@@ -325,10 +326,11 @@ def test_given_columns_stand_for_a_header_that_is_missing_or_strange(
 
 
 def test_given_columns_take_a_first_row_without_prices_for_a_row(tmp_path: Path) -> None:
-    content = csv(told("%Y-%m-%d %H:%M"), header="2023-12-31 23:59,NaN,NaN,NaN,NaN,NaN")
+    row = "{t};{o};{h};{l};{c};{v}"
+    content = csv(told("%b %d, %Y"), DAYS, "Dec 31, 2023;NaN;NaN;NaN;NaN;NaN", row)
     found = read(saved(tmp_path, content), HEADER.split(","))
     assert found.layout.skip == 0
-    assert [bar[0] for bar in found.bars] == [START - 60, *(bar[0] for bar in MINUTES)]
+    assert [bar[0] for bar in found.bars] == [START - 86_400, *(bar[0] for bar in DAYS)]
 
 
 def test_too_few_given_columns_are_refused(tmp_path: Path) -> None:
@@ -369,7 +371,7 @@ JSON_SHAPES: dict[str, str] = {
     "objects": json.dumps(RECORDS, indent=1),
     "objects in an object": json.dumps({"code": 0, "data": {"bars": RECORDS, "next": []}}),
     "objects beside a symbol": json.dumps({"symbol": "BTC-USDT", "candles": RECORDS}),
-    "a key that the first lacks": json.dumps([*({**RECORDS[0], "trades": 5},), *RECORDS[1:]]),
+    "another key in one": json.dumps([*RECORDS[:3], {**RECORDS[3], "trades": 5}]),
     "JSON Lines": "\n".join(json.dumps(record) for record in RECORDS),
     "JSON Lines, blank ones too": "\n\n".join(json.dumps(record) for record in RECORDS) + "\n",
     "columns, as chart servers send them": json.dumps({"s": "ok", **COLUMNS}),
@@ -416,6 +418,12 @@ def test_json_of_any_shape_gives_its_bars(tmp_path: Path, shape: str) -> None:
     assert found.intervals == {"BTCUSDT": 60}
 
 
+def test_a_key_that_the_first_record_lacks_is_a_column_all_the_same(tmp_path: Path) -> None:
+    first = {name: value for name, value in RECORDS[0].items() if name != "volume"}
+    found = read(saved(tmp_path, json.dumps([first, *RECORDS[1:]]), "BTCUSDT.json"))
+    assert [bar[5] for bar in found.bars] == [None, 1.5, 1.5, 1.5]
+
+
 def test_one_bar_alone_is_json_too(tmp_path: Path) -> None:
     assert read(saved(tmp_path, json.dumps(RECORDS[0]), "BTCUSDT.json")).bars == MINUTES[:1]
 
@@ -459,6 +467,8 @@ def test_json_without_one_list_of_bars_is_refused(
         ([0], 60),
         ([0, 60], 60),
         ([0, 120, 240, 300], 60),  # a minute file with gaps
+        ([0, 120, 300], 60),
+        ([0, 86_400, 169_200], 86_400),  # a day of 23 hours
         ([0, 60, 660, 1260, 1860, 2460, 3060], 600),  # the first is off
         ([0, 300, 600, 900, 3600], 300),
         ([0, 3600, 7200, 10_800], 3600),
@@ -505,6 +515,14 @@ def test_days_that_start_elsewhere_than_midnight_are_kept_and_told(tmp_path: Pat
     found = read(saved(tmp_path, csv(bars=shifted)))
     assert found.bars == shifted
     assert "days start at 05:00 UTC; each counts for the UTC day that it starts in" in found.notes
+
+
+def test_lines_that_are_no_rows_teach_nothing_of_the_others(tmp_path: Path) -> None:
+    outages = "2024-01-01 12:00 outage of 1,5 hours\n" * 20
+    found = read(saved(tmp_path, HEADER + "\n" + outages + csv(header="")))
+    assert (found.bars, found.notes) == (MINUTES, ())
+    ends = csv(row="{t},{o},{h},{l},{c},{v},")
+    assert read(saved(tmp_path, ends)).notes == ()
 
 
 def test_written_times_without_a_zone_are_said_to_be_taken_as_utc(tmp_path: Path) -> None:

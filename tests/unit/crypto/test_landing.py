@@ -198,6 +198,10 @@ BAD_ROWS: dict[str, tuple[str, str]] = {
         '{at},100,"100"0,100,100,1',
         "expected quotes around whole fields, found one inside",
     ),
+    "a quote inside, and a field too few": (
+        '{at},100,"100"0,100,100',
+        "expected quotes around whole fields, found one inside",
+    ),
     "a carriage return inside": (
         "{at},100,100\r,100,100,1",
         "expected one row on the line, found a carriage return inside it",
@@ -297,6 +301,12 @@ def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path, start: str, 
     assert (minutes, [line for line, _, _ in rejected]) == ([0, 1], [before + 5, before + 8])
 
 
+def test_what_stands_above_the_header_is_no_row_whatever_it_holds(desk: Desk) -> None:
+    content = f'# it"s\n# \x00\n{HEADER}{minute(0)}"oops\n{minute(1)}'
+    assert desk.counts(content) == (3, 2, 0, 0, 1)
+    assert [line for _, line, _, _ in desk.rejected()] == [5]
+
+
 @pytest.mark.parametrize("has_quotes", [False, True])
 def test_lines_are_right_in_a_file_that_is_read_in_pieces(desk: Desk, has_quotes: bool) -> None:
     random, count, bad = Random(5), 160_000, 200
@@ -316,6 +326,11 @@ def test_lines_are_right_in_a_file_that_is_read_in_pieces(desk: Desk, has_quotes
 
     assert desk.counts(text) == (count, count - bad, 0, 0, bad)
     assert [(line, raw) for _, line, _, raw in desk.rejected()] == expected
+
+
+def test_rows_inside_a_minute_do_not_tell_how_long_the_others_are(desk: Desk) -> None:
+    halves = [minute(n).replace(str(START + 60 * n), str(START + 60 * n + 30)) for n in range(3)]
+    assert desk.counts(HEADER + "".join([*map(minute, range(5)), *halves])) == (8, 5, 0, 0, 3)
 
 
 def test_a_volume_of_minus_nothing_is_nothing(desk: Desk) -> None:
@@ -385,6 +400,8 @@ def test_a_newest_first_file_keeps_the_first_in_it_too(desk: Desk) -> None:
     rows = [minute(3), minute(2, "102"), minute(2, "202"), minute(1), minute(0)]
     assert desk.counts(HEADER + "".join(rows)) == (5, 4, 0, 1, 0)
     assert [row[:2] for row in desk.kept()] == [(0, 100.0), (1, 100.0), (2, 102.0), (3, 100.0)]
+    (path,) = desk.parquet()
+    assert pl.read_parquet(desk.landing.folder / path)["timestamp"].is_sorted()
 
 
 def test_of_two_files_the_one_that_landed_first_stays(desk: Desk) -> None:
@@ -510,11 +527,12 @@ def test_a_row_with_some_prices_is_good(desk: Desk) -> None:
     assert (report.good, report.empty_prices) == (3, 3)
 
 
-def test_any_word_for_nothing_is_nothing(desk: Desk) -> None:
+@pytest.mark.parametrize("pad", ["", " "])
+def test_any_word_for_nothing_is_nothing(desk: Desk, pad: str) -> None:
     words = ["NaN", "nan", "null", "NULL", "None", "NA", "N/A", "-", "--", '""', ""]
-    rows = [f"{START + 60 * n},{','.join([word] * 5)}\n" for n, word in enumerate(words, 1)]
-    (report,) = desk.land(HEADER + minute(0) + "".join(rows))
-    assert (report.good, report.empty_prices, report.rejected) == (len(words) + 1, len(words), 0)
+    rows = [",".join([str(START + 60 * n), *[pad + w] * 5]) for n, w in enumerate(words, 1)]
+    (report,) = desk.land(HEADER + minute(0).replace(",", f",{pad}") + "\n".join(rows))
+    assert (report.good, report.empty_prices) == (len(words) + 1, len(words))
 
 
 def test_a_longer_bar_without_a_price_is_rejected(desk: Desk) -> None:

@@ -72,6 +72,19 @@ def test_nothing_is_held_where_nobody_ever_read(tmp_path: Path) -> None:
     assert not lease.is_written(tmp_path, TABLE)
 
 
+def test_who_may_not_write_reads_without_a_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", refuse)
+        with lease.reading(tmp_path, [(TABLE, 3)]):
+            pass
+    assert versions(tmp_path) == set()
+
+
 def test_another_process_holds_until_it_is_killed(tmp_path: Path) -> None:
     with another_process(tmp_path) as process:
         assert versions(tmp_path) == {7}
