@@ -9,6 +9,7 @@ from assets.crypto import OUTSIDE, monthly_job
 from assets.partitions import symbols
 from tidemill.crypto import inbox
 from tidemill.crypto.build import Crypto
+from tidemill.crypto.contracts import RAW_CANDLES
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -63,13 +64,15 @@ def landed_candles(
     """Asks for the months that a landed file touches; one run a file and symbol.
 
     The lake itself says what is still to be made, so a run made elsewhere, or a daemon that was
-    away, needs no cursor; the run key is the file's position in the ledger and its symbol. The
-    cursor is the last position that the asset graph was told of.
+    away, needs no cursor. The run key is the file's position in the ledger, its symbol, and the
+    version of the minutes that lack it. The cursor is the last position that the asset graph was
+    told of.
     """
     pending = crypto.pending()
     if not pending:
         return dg.SensorResult(skip_reason="all that has landed is in daily_ohlc")
     told = int(context.cursor or -1)
+    version = crypto.lake.snapshot(RAW_CANDLES).version
     newest = max(position for position, _, _ in pending)
     known = set(context.instance.get_dynamic_partitions("symbol"))
     new = sorted({symbol for _, symbol, _ in pending} - known)
@@ -78,7 +81,7 @@ def landed_candles(
         asset_events=report.landed(crypto.lake, OUTSIDE) if newest > told else [],
         run_requests=[
             dg.RunRequest(
-                run_key=f"{position} {symbol}",
+                run_key=f"{position} {symbol} {version}",
                 tags={
                     RANGE_START: f"{months.first}|{symbol}",
                     RANGE_END: f"{months.last}|{symbol}",

@@ -2,9 +2,11 @@
 
 import os
 import time
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 import assets.crypto as graph
 from resources.crypto import CryptoResource
@@ -12,6 +14,7 @@ from sensors.landing import crypto_inbox, dropped_files, landed_candles
 from tests.graph.conftest import House
 from tidemill.crypto import contracts as c
 from tidemill.crypto import inbox
+from tidemill.crypto.build import Months
 from tidemill.definitions import defs
 
 
@@ -31,7 +34,7 @@ def resources(house: House) -> dict[str, object]:
 def test_landed_files_become_runs_and_symbols_and_then_nothing_more(house: House) -> None:
     first = tick(house, landed_candles)
     requests = first.run_requests or []
-    assert [r.run_key for r in requests] == ["0 AAAUSDT", "1 BBBUSDT"]
+    assert [r.run_key for r in requests] == ["0 AAAUSDT -1", "1 BBBUSDT -1"]
     (added,) = first.dynamic_partitions_requests or []
     assert list(added.partition_keys) == ["AAAUSDT", "BBBUSDT"]
     house.instance.add_dynamic_partitions("symbol", ["AAAUSDT", "BBBUSDT"])
@@ -59,6 +62,30 @@ def test_a_new_file_asks_for_its_months_alone(house: House, tmp_path: Path) -> N
     house.crypto.landing.land_file(late)
     (request,) = tick(house, landed_candles).run_requests or []
     assert request.tags["dagster/asset_partition_range_start"] == "2024-05-01|AAAUSDT"
+    assert request.tags["dagster/asset_partition_range_end"] == "2024-05-01|AAAUSDT"
+
+
+def test_a_file_that_lands_while_its_months_are_made_is_not_forgotten(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = tmp_path / "late_AAAUSDT.csv"
+    late.write_text("timestamp,open,high,low,close,volume\n1714521600,5,5,5,5,1\n")
+    house.crypto.landing.land_file(late)
+    unseen = house.crypto.landing.ledger()
+    whole = house.crypto.landing.ledger
+    monkeypatch.setattr(
+        house.crypto.landing,
+        "ledger",
+        lambda symbol=None: [r for r in whole(symbol) if r not in unseen[2:]],
+    )
+    for symbol in house.crypto.symbols():
+        months = house.crypto.months(symbol)
+        assert months is not None
+        longer = Months(months.first, date(2024, 5, 1))
+        house.crypto.raw_candles(symbol, longer)
+        house.crypto.daily_ohlc(symbol, longer)
+    monkeypatch.undo()
+    (request,) = tick(house, landed_candles).run_requests or []
     assert request.tags["dagster/asset_partition_range_end"] == "2024-05-01|AAAUSDT"
 
 

@@ -1,5 +1,6 @@
 """Makes each crypto table for a symbol, or for some of its months, from the tables before it."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -18,6 +19,7 @@ from tidemill.lake.store import Lake, Written
 if TYPE_CHECKING:
     import polars as pl
 
+MINUTE_S = 60
 LANDED = {
     "symbol": Type.STRING,
     "timestamp": Type.BIGINT,
@@ -105,11 +107,11 @@ class Crypto:
             min(row["first_at"] for row in rows), max(row["last_at"] for row in rows)
         )
 
-    def pending(self) -> list[tuple[int, str, Months]]:
-        """What landed after its months were last made: position, symbol and months."""
-        made: dict[tuple[str, str, str], int] = {}
+    def waiting(self) -> list[tuple[int, str, Months]]:
+        """What landed after its months were last made: position in the ledger, symbol, months."""
+        made: dict[tuple[str, ...], int] = {}
         for file in self.lake.snapshot(c.DAILY_OHLC).files:
-            made[tuple(file.partition.values())] = file.modified_ms  # type: ignore[index]
+            made[tuple(file.partition.values())] = file.modified_ms
         found = []
         for row in self.landing.ledger():
             if not row["good"]:
@@ -122,10 +124,33 @@ class Crypto:
                 found.append((row["position"], row["symbol"], months))
         return found
 
+    def pending(self) -> list[tuple[int, str, Months]]:
+        """What is still to be made: what waits, and every month of a symbol that lacks minutes.
+
+        A file that lands while its months are being made is older than what was made without it;
+        the count of its minutes tells.
+        """
+        found = self.waiting()
+        waiting = {symbol for _, symbol, _ in found}
+        minutes: Counter[str] = Counter()
+        for file in self.lake.snapshot(c.RAW_CANDLES).files:
+            minutes[file.partition["symbol"]] += file.rows
+        landed: Counter[str] = Counter()
+        last: dict[str, int] = {}
+        for row in self.landing.ledger():
+            last[row["symbol"]] = row["position"]
+            if row["interval_s"] == MINUTE_S:
+                landed[row["symbol"]] += row["good"]
+        for symbol in sorted(set(landed) - waiting):
+            months = self.months(symbol)
+            if landed[symbol] != minutes[symbol] and months is not None:
+                found.append((last[symbol], symbol, months))
+        return found
+
     def raw_candles(self, symbol: str, months: Months) -> Written:
         """Minute bars of some months, from the landing folder."""
         start, end = months.span_s()
-        files = self._landed(symbol, lambda row: row["interval_s"] == 60)
+        files = self._landed(symbol, lambda row: row["interval_s"] == MINUTE_S)
         inside = f"timestamp >= {start} and timestamp < {end}"
         seed = self._last_price_before(files, start)
         if seed is not None:
@@ -283,7 +308,7 @@ class Crypto:
         files = [
             found
             for symbol in symbols
-            for found in self._landed(symbol, lambda row: row["interval_s"] > 60)
+            for found in self._landed(symbol, lambda row: row["interval_s"] > MINUTE_S)
         ]
         by_file = {
             "symbol": _by_file(files, lambda row: text_literal(row["symbol"]), "''"),

@@ -642,7 +642,7 @@ def sorted_out(
     return parsed.rows, *(found[name] for name in COUNTS[1:4]), len(lines)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(content=st.lists(FILES, min_size=1, max_size=3))
 def test_random_files_with_random_faults_land_as_the_oracle_says(content: list[list[Row]]) -> None:
     oracle = Oracle()
@@ -866,7 +866,7 @@ def test_a_file_that_someone_has_open_for_writing_is_refused(desk: Desk) -> None
         assert desk.landing.land_file(path, now=NOW)[0].good == 1
 
 
-@pytest.mark.parametrize("name", ["it's", "[a-b]c", "*?", "{x,y}", "a=b", 'quote"d', "比特币 €"])
+@pytest.mark.parametrize("name", ["it's", "[a-b] *?{x,y}", 'a=b "c"', "比特币 €"])
 def test_the_landing_folder_may_have_a_strange_name(tmp_path: Path, name: str) -> None:
     desk = Desk(tmp_path)
     desk.landing = Landing(desk.lake, tmp_path / name / "symbol=X" / "landing")
