@@ -67,7 +67,7 @@ def with_strays(landed: list[Landed], parsed: "Parsed", name: str) -> list[Lande
     of_any = max(parsed.intervals.values(), default=MINUTE_S)
     return [
         *landed,
-        Landed(name, "", of_any, strays, 0, 0, 0, strays, 0, None, None, parsed.notes),
+        Landed(name, "", of_any, strays, 0, 0, 0, strays, 0, None, None, parsed.notes[""]),
     ]
 
 

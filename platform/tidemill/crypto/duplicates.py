@@ -36,12 +36,7 @@ def classify(
         The counts of a ``Landed`` report.
     """
     mine = f"symbol = {text_literal(symbol)}"
-    if earlier:
-        listed = ", ".join(text_literal(str(path)) for path in earlier)
-        before = f"read_parquet([{listed}], hive_partitioning=false)"
-    else:
-        nothing = ", ".join(f"null::DOUBLE as {name}" for name in NUMBERS)
-        before = f"(select null::BIGINT as timestamp, {nothing} where false)"
+    before = _landed(earlier)
     _reject_unfillable(con, mine, interval_s, before)
     is_sorted = _find_repeats(con, mine, before)
     order = "" if is_sorted else "order by ts"
@@ -50,16 +45,18 @@ def classify(
         f"and {mine} and rowid not in (select id from repeats) {order}) "
         f"to {text_literal(str(target))} (format parquet, compression lz4_raw)"
     )
-    exact, conflicting = con.execute(
-        "select count(*) filter (is_exact), count(*) filter (not is_exact) from repeats"
-    ).fetchone() or (0, 0)
-    good, first, last, empty = con.execute(
-        f"select count(*), min(timestamp), max(timestamp), "
-        f"count(*) filter ({_lacking()}) from read_parquet({text_literal(str(target))})"
-    ).fetchone() or (0, None, None, 0)
-    (rejected,) = con.execute(
-        f"select count(*) from parsed where reason is not null and {mine}"
-    ).fetchone() or (0,)
+    found = con.execute(
+        f"""
+        select good, exact, conflicting, rejected, empty, first, last from
+            (select count(*) filter (is_exact) as exact,
+                    count(*) filter (not is_exact) as conflicting from repeats),
+            (select count(*) as good, min(timestamp) as first, max(timestamp) as last,
+                    count(*) filter ({_lacking()}) as empty
+             from read_parquet({text_literal(str(target))})),
+            (select count(*) as rejected from parsed where reason is not null and {mine})
+        """
+    ).fetchone()
+    good, exact, conflicting, rejected, empty, first, last = found or (0, 0, 0, 0, 0, None, None)
     return {
         "rows": good + exact + conflicting + rejected,
         "good": good,
@@ -70,6 +67,15 @@ def classify(
         "first_s": first,
         "last_s": last,
     }
+
+
+def _landed(earlier: Sequence[Path]) -> str:
+    """The rows of earlier files as a relation."""
+    if earlier:
+        listed = ", ".join(text_literal(str(path)) for path in earlier)
+        return f"read_parquet([{listed}], hive_partitioning=false)"
+    nothing = ", ".join(f"null::DOUBLE as {name}" for name in NUMBERS)
+    return f"(select null::BIGINT as timestamp, {nothing} where false)"
 
 
 def _lacking() -> str:

@@ -31,9 +31,6 @@ def found(con: "duckdb.DuckDBPyConnection", times: "Times", shown: str) -> dict[
     Raises:
         InputError: Bars are shorter than a minute, or no number of minutes long.
     """
-    told = times.bar_s or _between_minutes(con)
-    if told is not None and told % MINUTE_S:
-        raise InputError(f"{shown}: its bars are {told} s apart; bars of whole minutes are taken")
     steps: dict[str, dict[int, int]] = {}
     for symbol, step, count in con.execute(
         f"""
@@ -47,8 +44,21 @@ def found(con: "duckdb.DuckDBPyConnection", times: "Times", shown: str) -> dict[
         of_symbol = steps.setdefault(symbol, {})
         if step is not None:
             of_symbol[step] = count
-    alone = DAY_S if times.is_day else MINUTE_S
-    return {s: times.bar_s or _commonest(counts) or alone for s, counts in steps.items()}
+    lengths = {symbol: _length(counts, times) for symbol, counts in steps.items()}
+    for length in (*lengths.values(), _between_minutes(con) or MINUTE_S):
+        if length % MINUTE_S:
+            raise InputError(
+                f"{shown}: its bars are {length} s apart; bars of whole minutes are taken"
+            )
+    return lengths
+
+
+def _length(counts: Mapping[int, int], times: "Times") -> int:
+    """The length of bars: what their ends say, unless steps gainsay it; else the steps."""
+    step = _commonest(counts)
+    if times.bar_s and (step is None or step % times.bar_s == 0):
+        return times.bar_s
+    return step or (DAY_S if times.is_day else MINUTE_S)
 
 
 def _between_minutes(con: "duckdb.DuckDBPyConnection") -> int | None:
@@ -103,19 +113,16 @@ def align(con: "duckdb.DuckDBPyConnection", lengths: Mapping[str, int], is_end: 
         )
 
 
-def notes(con: "duckdb.DuckDBPyConnection", lengths: Mapping[str, int]) -> list[str]:
-    """What a reader should know of bars longer than a minute."""
-    told = [
-        f"bars of {length} s, kept at that interval in crypto.raw_bars"
-        for length in sorted(set(lengths.values()))
-        if length > MINUTE_S
-    ]
-    daily = [text_literal(symbol) for symbol, length in lengths.items() if length == DAY_S]
+def notes(con: "duckdb.DuckDBPyConnection", symbol: str, length: int) -> list[str]:
+    """What a reader should know of a symbol's bars where they are longer than a minute."""
+    if length <= MINUTE_S:
+        return []
+    told = [f"bars of {length} s, kept at that interval in crypto.raw_bars"]
     row = con.execute(
         f"select mode(ts % {DAY_S}) from parsed where reason is null "
-        f"and symbol in ({', '.join(daily) or 'null'})"
+        f"and symbol = {text_literal(symbol)}"
     ).fetchone()
-    if row and row[0]:
+    if length == DAY_S and row and row[0]:
         told.append(
             f"days start at {row[0] // 3600:02}:{row[0] % 3600 // 60:02} UTC; "
             "each counts for the UTC day that it starts in"

@@ -86,11 +86,10 @@ def _document(text: str, shown: str) -> tuple[list[Any], str | None, tuple[str, 
             f"{shown}: found {len(found)} lists of bars in this JSON ({places}); "
             "put each in a file of its own"
         )
-    place, records = found[0]
     named = document if isinstance(document, dict) else {}
     symbols = [str(named[k]) for k in ("symbol", "pair", "ticker", "name") if k in named]
-    symbol = next((s for text in [*symbols, place] if (s := symbol_in(text))), None)
-    return records, symbol, ("rejected rows of JSON are counted by record, not by line",)
+    symbol = next((s for text in symbols if (s := symbol_in(text))), None)
+    return found[0][1], symbol, ("rejected rows of JSON are counted by record, not by line",)
 
 
 def _tables(value: Any, place: str) -> Iterator[tuple[str, list[Any]]]:

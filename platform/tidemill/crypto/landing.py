@@ -214,7 +214,7 @@ class Landing:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 counts = duplicates.classify(con, symbol, interval_s, earlier, path)
                 landed.append(
-                    Landed(arrival.name, symbol, interval_s, **counts, notes=parsed.notes)
+                    Landed(arrival.name, symbol, interval_s, **counts, notes=parsed.notes[symbol])
                 )
                 if not counts["good"]:
                     path.unlink()

@@ -35,7 +35,7 @@ class Parsed:
     Attributes:
         rows: Data rows, those that could not be split into fields included.
         intervals: Length of the bars (s) by trading pair.
-        notes: What a reader of the report should know.
+        notes: What a reader of the report should know, by trading pair; of the file under "".
         text: The plain file, to show rejected lines from; None for rows without one.
         skip: Lines before the first row.
         broken: Reason by line number, for lines that could not be split into fields.
@@ -43,7 +43,7 @@ class Parsed:
 
     rows: int
     intervals: Mapping[str, int]
-    notes: tuple[str, ...]
+    notes: Mapping[str, tuple[str, ...]]
     text: Path | None
     skip: int
     broken: Mapping[int, str]
@@ -80,12 +80,14 @@ def parse(
         )
     lengths = intervals.found(con, layout.times, str(text.shown))
     intervals.align(con, lengths, layout.times.is_end)
-    notes = (*text.notes, *_notes(layout), *intervals.notes(con, lengths))
     symbols = [symbol or ""]
     if has_symbol:
         good = con.execute("select distinct symbol from parsed where reason is null").fetchall()
         symbols = sorted(found for (found,) in good)
     of_each = {found: lengths.get(found, intervals.MINUTE_S) for found in symbols}
+    notes = {"": (*text.notes, *_notes(layout))}
+    for found, length in of_each.items():
+        notes[found] = (*notes[""], *intervals.notes(con, found, length))
     rows = _only(con, "select count(*) from parsed") + len(broken)
     return Parsed(rows, of_each, notes, text.path, layout.skip, broken)
 
@@ -111,7 +113,7 @@ def from_frame(
     )
     con.unregister("given")
     intervals.align(con, {symbol: interval_s}, is_end=False)
-    return Parsed(frame.height, {symbol: interval_s}, (), None, 0, {})
+    return Parsed(frame.height, {symbol: interval_s}, {symbol: ()}, None, 0, {})
 
 
 def rejected(con: "duckdb.DuckDBPyConnection", parsed: Parsed) -> Iterator[tuple[int, str, str]]:
@@ -206,22 +208,13 @@ class _Reading:
 
     def scan(self, path: Path) -> dict[int, str]:
         """Make ``parsed`` from a copy of the text; returns the lines that are no rows."""
-        con, layout = self.con, self.layout
+        con = self.con
         con.execute("drop table if exists parsed; drop table if exists broken")
         con.execute("drop table if exists broken_scan")
-        columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(layout.names)))
-        empty = ", ".join(text_literal(e) for e in EMPTY)
-        quote = text_literal(self.quote)
-        options = (
-            f"auto_detect=false, header=false, skip={layout.skip}, "
-            f"delim={text_literal(layout.delimiter)}, quote={quote}, escape={quote}, "
-            f"columns={{{columns}}}, nullstr=[{empty}], hive_partitioning=false, "
-            "store_rejects=true, rejects_table='broken', rejects_scan='broken_scan'"
-        )
-        relation = f"read_csv({text_literal(str(path))}, {options})"
-        con.execute(f"create temp table parsed as {self._select(relation)}")
+        con.execute(f"create temp table parsed as {self._select(path)}")
+        width = len(self.layout.names)
         return {
-            int(line): _told(str(kind), int(low or 0), int(high or 0), len(layout.names))
+            int(line): _told(str(kind), int(low or 0), int(high or 0), width)
             for line, kind, low, high in con.execute(
                 "select line, arg_min(error_type::VARCHAR, error_type <> 'UNQUOTED VALUE'), "
                 "min(column_idx), max(column_idx) from broken "
@@ -229,19 +222,33 @@ class _Reading:
             ).fetchall()
         }
 
-    def _select(self, relation: str) -> str:
+    def _source(self, path: Path, faults: str) -> str:
+        """The fields of a copy of the text, c0 and on, as a relation."""
         layout = self.layout
+        columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(layout.names)))
+        empty = ", ".join(text_literal(e) for e in EMPTY)
+        quote = text_literal(self.quote)
+        return (
+            f"read_csv({text_literal(str(path))}, auto_detect=false, header=false, "
+            f"skip={layout.skip}, delim={text_literal(layout.delimiter)}, quote={quote}, "
+            f"escape={quote}, columns={{{columns}}}, nullstr=[{empty}], compression='none', "
+            f"hive_partitioning=false, {faults})"
+        )
+
+    def _select(self, path: Path) -> str:
+        layout = self.layout
+        asked = self._source(path, "ignore_errors=true")
         fields = {role: f"c{index}" for role, index in layout.roles.items()}
         time = fields["time"]
         if layout.clock is not None:
             time = f"(trim({time}) || ' ' || trim(c{layout.clock}))"
         times = layout.times
         if times.is_slashed and not times.is_epoch:
-            times = slashed(self.con, relation, time, times, str(self.text.shown))
+            times = slashed(self.con, asked, time, times, str(self.text.shown))
         symbol = f"upper(regexp_replace({fields.get('symbol')}, '[-_/: ]', '', 'g'))"
         if self.symbol is not None:
             if "symbol" in fields:
-                self._refuse_many(symbol, relation)
+                self._refuse_many(symbol, asked)
             symbol = text_literal(self.symbol)
         clean = {name: cleaned(fields[name], layout.numbers) for name in NUMBERS}
         typed = ", ".join(
@@ -249,9 +256,11 @@ class _Reading:
             f"{clean[name]} as {name}_seen"
             for name in NUMBERS
         )
+        kept = "store_rejects=true, rejects_table='broken', rejects_scan='broken_scan'"
         return (
             f"with typed as (select {symbol} as symbol, {time} as time_seen, "
-            f"{seconds(time, times, layout.numbers)} as seconds, {typed} from {relation}) "
+            f"{seconds(time, times, layout.numbers)} as seconds, {typed} "
+            f"from {self._source(path, kept)}) "
             f"{_judged(self.limit_s)}"
         )
 

@@ -5,6 +5,7 @@ What is in the text is ``files``'s and ``rows``'s work. What cannot be made text
 
 import gzip
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -51,7 +52,7 @@ class Text:
         hints: Names that may tell the trading pair, the surest first.
         names: Column names that stand outside the text, as in JSON records.
         notes: What a reader of the report should know.
-        stamp: Size (bytes) and time of change (ns) of the file before it was read.
+        stamp: Size (bytes), time of change (ns) and inode of the file before it was read.
     """
 
     path: Path
@@ -60,7 +61,7 @@ class Text:
     hints: tuple[str, ...]
     names: tuple[str, ...] | None
     notes: tuple[str, ...]
-    stamp: tuple[int, int]
+    stamp: tuple[int, int, int]
 
     def keep_still(self) -> None:
         """Refuse the file if it has changed since it was opened, or if someone writes to it.
@@ -68,11 +69,11 @@ class Text:
         Raises:
             InputError: It is still being written.
         """
-        size, _ = now = _stamp(self.shown)
+        now = _stamp(self.shown)
         if now != self.stamp:
             raise InputError(
                 f"{self.shown}: the file is still being written ({self.stamp[0]} bytes at the "
-                f"start, {size} now); nothing was taken, try again when it is complete"
+                f"start, {now[0]} now); nothing was taken, try again when it is complete"
             )
         writer = _writer(self.shown)
         if writer is not None:
@@ -92,6 +93,8 @@ def plain(path: Path) -> Iterator[Text]:
     Raises:
         InputError: It is missing, unreadable, empty, of another type, or cut short.
     """
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", str(path)):
+        raise InputError(f"{str(path)!r}: rename it; its path has characters that cannot be shown")
     stamp = _stamp(path)
     if stamp[0] == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")
@@ -118,7 +121,7 @@ def plain(path: Path) -> Iterator[Text]:
         yield Text(found, path, work, tuple(hints), names, notes, stamp)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[int, int, int]:
     try:
         found = path.stat()
     except FileNotFoundError as error:
@@ -129,7 +132,7 @@ def _stamp(path: Path) -> tuple[int, int]:
         raise InputError(f"{path}: this is a folder; name the files in it")
     if not stat.S_ISREG(found.st_mode):
         raise InputError(f"{path}: expected a file, found a device or a pipe")
-    return found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _writer(path: Path) -> int | None:

@@ -57,7 +57,6 @@ class Times:
         is_iso: Whether written times begin with the year, as 2024-01-31 or 2024/1/31.
         is_slashed: Whether dates are written 1/2/2024, the day or the month first.
         has_zone: Whether written times name their zone.
-        has_clock: Whether the time of day stands in a column of its own.
         formats: Of written times that are not ISO, the likeliest first.
         is_day: Whether they are days, with no time of day.
         bar_s: Length of a bar from its start to its end, None where the end is not told.
@@ -68,7 +67,6 @@ class Times:
     is_iso: bool
     is_slashed: bool
     has_zone: bool
-    has_clock: bool
     formats: tuple[str, ...]
     is_day: bool
     bar_s: int | None
@@ -116,7 +114,6 @@ def told(
         is_iso=is_iso,
         is_slashed=is_slashed,
         has_zone=like(times, r".*\d:\d\d.*(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)"),
-        has_clock=clock is not None,
         formats=formats if is_epoch or is_iso else tuple(_likeliest(formats, times)),
         is_day=not is_epoch and clock is None and like(times, _DAY, 0.9),
         bar_s=bar_s,

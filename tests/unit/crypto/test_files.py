@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def read(path: Path, columns: Sequence[str] | None = None) -> Read:
         bars = con.execute(
             "select ts, open, high, low, close, volume from parsed where reason is null order by ts"
         ).fetchall()
-    return Read(layout, bars, dict(parsed.intervals), parsed.notes)
+    return Read(layout, bars, dict(parsed.intervals), parsed.notes[named or ""])
 
 
 def saved(folder: Path, content: str | bytes, name: str = "BTCUSDT.csv") -> Path:
@@ -193,6 +194,7 @@ MINUTE_SHAPES: dict[str, str | bytes] = {
     "UTF-16": csv().encode("utf-16"),
     "UTF-16, big end first": b"\xfe\xff" + csv().replace("\n", "\r\n").encode("utf-16-be"),
     "gzip": gzip.compress(csv().encode()),
+    "gzip in name alone": csv(),
     "gzip in gzip": gzip.compress(gzip.compress(csv().encode())),
     "ends of bars, close_time": csv(
         lambda at: f"{at + 60}000", header="close_time,open,high,low,close,volume"
@@ -234,7 +236,8 @@ DAY_SHAPES: dict[str, str] = {
 
 @pytest.mark.parametrize("shape", MINUTE_SHAPES)
 def test_a_minute_file_of_any_shape_gives_its_bars(tmp_path: Path, shape: str) -> None:
-    found = read(saved(tmp_path, MINUTE_SHAPES[shape]))
+    name = "BTCUSDT.csv.gz" if "gzip" in shape else "BTCUSDT.csv"
+    found = read(saved(tmp_path, MINUTE_SHAPES[shape], name))
     assert found.bars == MINUTES
     assert found.intervals == {"BTCUSDT": 60}
 
@@ -432,7 +435,8 @@ def test_json_lists_without_names_need_them(tmp_path: Path) -> None:
     path = saved(tmp_path, json.dumps({"result": {"XXBTZUSD": LISTS, "last": 5}}), "BTCUSDT.json")
     with pytest.raises(InputError, match="Say it with --columns"):
         read(path)
-    assert read(path, HEADER.split(",")).bars == MINUTES
+    found = read(path, HEADER.split(","))
+    assert (found.bars, found.intervals) == (MINUTES, {"BTCUSDT": 60})
 
 
 def test_the_symbol_in_a_json_document_is_surer_than_the_file_s_name(tmp_path: Path) -> None:
@@ -497,6 +501,8 @@ def test_one_bar_is_as_long_as_its_columns_say(tmp_path: Path) -> None:
     assert read(saved(tmp_path, day)).intervals == {"BTCUSDT": 86_400}
     hour = f"{START}000,1,1,1,1,1,{START + 3599}999,1,1,1,1,0\n"
     assert read(saved(tmp_path, hour)).intervals == {"BTCUSDT": 3600}
+    wrong = csv(lambda at: f"{at}000", header="", row=TWELVE.replace("{end}999", "1800000000000"))
+    assert read(saved(tmp_path, wrong)).intervals == {"BTCUSDT": 60}
     second = f"{START}000,1,1,1,1,1,{START}999,1,1,1,1,0\n"
     with pytest.raises(InputError, match="its bars are 1 s apart"):
         read(saved(tmp_path, second))
@@ -682,6 +688,12 @@ def test_what_is_no_file_is_refused_for_what_it_is(tmp_path: Path) -> None:
         read(tmp_path / "dangling.csv")
 
 
+def test_a_path_that_no_message_could_show_is_refused(tmp_path: Path) -> None:
+    for name in (os.fsdecode(b"BTCUSDT\xff.csv"), "BTCUSDT\n.csv"):
+        with pytest.raises(InputError, match="rename it; its path has characters that cannot be"):
+            read(saved(tmp_path, csv(), name))
+
+
 def test_a_link_is_read_as_the_file_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "BTCUSDT.csv").symlink_to(saved(tmp_path, csv(), "else.csv"))
     assert read(tmp_path / "BTCUSDT.csv").bars == MINUTES
@@ -711,7 +723,7 @@ def test_a_download_under_way_is_refused_by_its_ending(tmp_path: Path, ending: s
         "[1] BTCUSDT *.csv",
         "BTCUSDT?.csv",
         "BTCUSDT {a,b}.csv",
-        "比特币 BTCUSDT.csv",
+        "比特币\u202f\u3000BTCUSDT.csv",
     ],
 )
 def test_a_strange_path_is_a_path(tmp_path: Path, name: str) -> None:

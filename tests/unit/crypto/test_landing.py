@@ -458,6 +458,22 @@ def test_a_given_symbol_stands_for_what_a_column_says(desk: Desk) -> None:
     assert (report.symbol, report.good) == ("BTCUSD", 1)
 
 
+def test_a_report_has_the_notes_on_its_own_symbol_alone(desk: Desk) -> None:
+    hours = [f"ETHUSDT,{minute(60 * n)}" for n in range(3)]
+    minutes = [f"BTCUSDT,{minute(n)}" for n in range(3)]
+    btc, eth = desk.land(f"symbol,{HEADER}{''.join(hours + minutes)}")
+    assert btc.notes == ()
+    assert eth.notes == ("bars of 3600 s, kept at that interval in crypto.raw_bars",)
+
+
+def test_a_row_that_is_none_is_rejected_once_though_dates_are_looked_at_twice(desk: Desk) -> None:
+    rows = [f"BTC,{day:02}/01/2024,1,1,1,1,1\n" for day in range(1, 20)]
+    content = f"symbol,{HEADER}{''.join(rows)}oops\n1,2\n"
+    (report,) = desk.land(content, symbol="BTCUSDT")
+    assert tuple(getattr(report, name) for name in COUNTS) == (21, 19, 0, 0, 2)
+    assert [line for _, line, _, _ in desk.rejected()] == [21, 22]
+
+
 def test_a_symbol_given_for_a_file_of_many_is_refused(desk: Desk) -> None:
     rows = [f"{name},{minute(0)}" for name in ("BTC/USDT", "eth-usdt", "..", "BTCUSDT")]
     words = (
@@ -848,6 +864,25 @@ def test_a_file_that_is_being_moved_away_is_refused(
 
     monkeypatch.setattr(module, "_digest", moved)
     with pytest.raises(InputError, match="there is no such file"):
+        desk.landing.land_file(path, now=NOW)
+    assert desk.is_untouched()
+
+
+def test_a_file_that_another_takes_the_place_of_is_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = desk.save(HEADER + minute(0)), desk.save(HEADER + minute(1), "other.csv")
+    at = path.stat()
+    os.utime(other, ns=(at.st_atime_ns, at.st_mtime_ns))  # and it is as long
+    parse = reading.parse
+
+    def replaced(*args: Any) -> Any:
+        found = parse(*args)
+        other.replace(path)
+        return found
+
+    monkeypatch.setattr(reading, "parse", replaced)
+    with pytest.raises(InputError, match="is still being written"):
         desk.landing.land_file(path, now=NOW)
     assert desk.is_untouched()
 
