@@ -5,11 +5,13 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from tidemill.crypto import files, rows, source
@@ -44,9 +46,18 @@ def laid_out(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[source
         yield text, files.layout(text, columns)
 
 
+@cache
+def database() -> tuple[duckdb.DuckDBPyConnection, ExitStack]:
+    """One for all tests, as opening it takes longer than reading a small file; open to the end."""
+    stack = ExitStack()
+    con = stack.enter_context(connection())
+    con.execute("set preserve_insertion_order = true")
+    return con, stack
+
+
 def read(path: Path, columns: Sequence[str] | None = None) -> Read:
-    with laid_out(path, columns) as (text, layout), connection() as con:
-        con.execute("set preserve_insertion_order = true")
+    con, _ = database()
+    with laid_out(path, columns) as (text, layout):
         named = next((s for hint in text.hints if (s := symbol_in(hint))), None)
         parsed = rows.parse(con, text, layout, named, False, LIMIT)
         bars = con.execute(

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -56,9 +58,17 @@ def empty(n: int) -> str:
     return f"{START + 60 * n},,,,,\n"
 
 
+@cache
+def database() -> tuple[duckdb.DuckDBPyConnection, ExitStack]:
+    """One for all tests, as opening it takes longer than reading a small file; open to the end."""
+    stack = ExitStack()
+    con = stack.enter_context(connection())
+    con.execute("set preserve_insertion_order = true")
+    return con, stack
+
+
 def queried(sql: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect() as con:
-        return con.execute(sql).fetchall()
+    return database()[0].execute(sql).fetchall()
 
 
 class Desk:
@@ -212,8 +222,8 @@ BAD_ROWS: dict[str, tuple[str, str]] = {
 
 def judged(path: Path) -> tuple[list[int], list[tuple[Any, ...]]]:
     """The minutes of the good rows; line, reason and raw text of the others."""
-    with source.plain(path) as text, connection() as con:
-        con.execute("set preserve_insertion_order = true")
+    con, _ = database()
+    with source.plain(path) as text:
         limit_s = int((NOW + timedelta(days=1)).timestamp())
         parsed = reading.parse(con, text, files.layout(text), "BTCUSDT", True, limit_s)
         good = con.execute("select (ts - ?) // 60 from parsed where reason is null", [START])
@@ -641,13 +651,12 @@ FILES = st.lists(ROWS, min_size=1, max_size=14)
 ANCHORS = [Row(100 + n, (10.0, 12.0, 9.0, 11.0, 1.5)) for n in range(12)]
 
 
-def sorted_out(
-    con: duckdb.DuckDBPyConnection, folder: Path, number: int, content: Sequence[Row]
-) -> tuple[int, ...]:
+def sorted_out(folder: Path, number: int, content: Sequence[Row]) -> tuple[int, ...]:
     """The counts of a file that lands after those of the same folder with smaller numbers."""
     text = HEADER + "\n".join(row.line() for row in content)
     path = folder / f"BTCUSDT {number}.csv"
     path.write_text(text.replace("\n", "\n\n" if number % 2 else "\n"), newline="")
+    con, _ = database()
     with source.plain(path) as plain:
         parsed = reading.parse(con, plain, files.layout(plain), "BTCUSDT", True, 1_800_000_000)
         earlier, target = sorted(folder.glob("*.parquet")), folder / f"{number}.parquet"
@@ -662,10 +671,9 @@ def sorted_out(
 @given(content=st.lists(FILES, min_size=1, max_size=3))
 def test_random_files_with_random_faults_land_as_the_oracle_says(content: list[list[Row]]) -> None:
     oracle = Oracle()
-    with TemporaryDirectory() as folder, connection() as con:
-        con.execute("set preserve_insertion_order = true")
+    with TemporaryDirectory() as folder:
         for number, lines in enumerate([*file, *ANCHORS] for file in content):
-            counts = sorted_out(con, Path(folder), number, lines)
+            counts = sorted_out(Path(folder), number, lines)
             assert counts == oracle.land(lines)
             assert counts[0] == sum(counts[1:])
         kept = queried(f"select * from read_parquet('{folder}/*.parquet')")
@@ -707,6 +715,7 @@ def test_an_error_between_the_commits_leaves_nothing_and_a_rerun_lands(
 KILLED = """
 import os, sys
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from tidemill.crypto.contracts import LANDED_FILES, TABLES
 from tidemill.crypto.landing import Landing
