@@ -69,6 +69,11 @@ class Stage:
         return self.ours.seconds / self.bare.seconds if self.bare else None
 
     @property
+    def cpu_ratio(self) -> float | None:
+        """Likewise of the seconds that processors worked; others' work weighs less on it."""
+        return self.ours.cpu_seconds / self.bare.cpu_seconds if self.bare else None
+
+    @property
     def is_met(self) -> bool | None:
         """Whether time and memory are within their targets; None without a target."""
         if self.target is None:
@@ -100,7 +105,9 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""
         stages = [
-            asdict(stage) | {"ratio": stage.ratio, "is_met": stage.is_met} for stage in self.stages
+            asdict(stage)
+            | {"ratio": stage.ratio, "cpu_ratio": stage.cpu_ratio, "is_met": stage.is_met}
+            for stage in self.stages
         ]
         return asdict(self) | {"stages": stages}
 
@@ -110,9 +117,9 @@ class Report:
         told = [
             f"{self.rows:,} rows, {self.cores} cores, {limit}; best of "
             f"{len(self.stages[0].runs)}, each in a process of its own.",
-            f"{'':34}{'':>9}{'':>9}{'':>7}{'':>9}{'cpu s':>16}{'peak MiB':>15}",
-            f"{'stage':34}{'ours s':>9}{'bare s':>9}{'ratio':>7}{'target':>9}"
-            f"{'ours':>8}{'bare':>8}{'ours':>8}{'bare':>7}",
+            f"{'':32}{'':>8}{'seconds':>8}{'':>16}{'cpu seconds':>22}{'peak MiB':>14}",
+            f"{'stage':32}{'ours':>8}{'bare':>8}{'ratio':>7}{'target':>9}"
+            f"{'ours':>8}{'bare':>8}{'ratio':>6}{'ours':>8}{'bare':>6}",
         ]
         for stage in self.stages:
             told += _told(stage)
@@ -132,12 +139,12 @@ def _told(stage: Stage) -> Iterator[str]:
     if stage.target is not None:
         target = f"{stage.target:.1f} {'x' if stage.bare else 's'}"
     yield (
-        f"{stage.name:34}{stage.ours.seconds:9.2f}"
-        + (f"{bare.seconds:9.2f}{stage.ratio:7.2f}" if bare else f"{'':16}")
+        f"{stage.name:32}{stage.ours.seconds:8.2f}"
+        + (f"{bare.seconds:8.2f}{stage.ratio:7.2f}" if bare else f"{'':15}")
         + f"{target:>9}{stage.ours.cpu_seconds:8.2f}"
-        + (f"{bare.cpu_seconds:8.2f}" if bare else f"{'':8}")
+        + (f"{bare.cpu_seconds:8.2f}{stage.cpu_ratio:6.2f}" if bare else f"{'':14}")
         + f"{stage.ours.peak_mib:8.0f}"
-        + (f"{bare.peak_mib:7.0f}" if bare else f"{'':7}")
+        + (f"{bare.peak_mib:6.0f}" if bare else f"{'':6}")
         + {True: "  met", False: "  MISSED", None: ""}[stage.is_met]
     )
     runs = {"ours": stage.runs} | {f"bare, {way}": r for way, r in stage.bare_runs.items()}
