@@ -29,7 +29,7 @@ PEAK_MIB = 2048
 BYTES_A_ROW = 60
 """Of a CSV file; each side's tables come to less than half of it."""
 TARGETS_FROM_ROWS = 4_000_000
-"""Below, what every stage costs whatever its rows outweighs them; above, one run tells enough."""
+"""Below, what every stage costs whatever its rows outweighs them."""
 RAW, DAILY, ALL = STAGES = (
     "CSV -> landing -> raw_candles",
     "daily_ohlc + filled_series",
@@ -159,14 +159,14 @@ def run(rows: int, workdir: Path, repeat: int | None = None, dagster: bool = Fal
     Args:
         rows: Rows of the files together, at least 2.
         workdir: Where files and tables go, about 200 bytes a row.
-        repeat: Runs of each side, in turn; by default 1 from 4,000,000 rows, else 3.
+        repeat: Runs of each side, in turn; by default 3, and 1 beyond 8,000,000 rows.
         dagster: Whether to measure what Dagster adds, too.
 
     Raises:
         TidemillError: The disk is too full, or the sides made different rows.
     """
     _require_space(workdir, rows)
-    repeat = repeat or (1 if rows >= TARGETS_FROM_ROWS else 3)
+    repeat = repeat or (3 if rows <= CHAIN_ROWS else 1)
     for market in kaggle_markets(rows):
         simulate(workdir / "csv" / f"{market.symbol}.csv", market)
     is_told = rows >= TARGETS_FROM_ROWS

@@ -15,6 +15,9 @@ from tidemill.lake.contracts import text_literal
 if TYPE_CHECKING:
     import duckdb
 
+PARQUET = "format parquet, compression lz4_raw, dictionary_size_limit 1"
+"""Written once and read a few times: few prices repeat, so a dictionary halves the speed."""
+
 
 def classify(
     con: "duckdb.DuckDBPyConnection",
@@ -43,7 +46,7 @@ def classify(
     con.execute(
         f"copy (select ts as timestamp, {', '.join(NUMBERS)} from parsed where reason is null "
         f"and {mine} and rowid not in (select id from repeats) {order}) "
-        f"to {text_literal(str(target))} (format parquet, compression lz4_raw)"
+        f"to {text_literal(str(target))} ({PARQUET})"
     )
     found = con.execute(
         f"""

@@ -57,4 +57,4 @@ def reason(limit_s: int) -> str:
 
 
 def _seen(name: str, otherwise: str = "blanks") -> str:
-    return f"coalesce(nullif(left(trim({name}_seen), 60), ''), '{otherwise}')"
+    return f"coalesce(nullif(left(trim({name}_seen::VARCHAR), 60), ''), '{otherwise}')"

@@ -20,6 +20,7 @@ from tidemill.crypto import duplicates, files, rows, source
 from tidemill.crypto.accounts import Arrival, Landed, nothing_good, record, with_strays
 from tidemill.crypto.contracts import LANDED_FILES, REJECTED_ROWS
 from tidemill.errors import InputError, TidemillError
+from tidemill.lake import duck
 from tidemill.lake.contracts import polars_schema, text_literal
 from tidemill.lake.store import Lake
 
@@ -118,7 +119,7 @@ class Landing:
 
     def ledger(self, symbol: str | None = None) -> list[dict[str, Any]]:
         """The rows of ``landed_files``, in order of landing, of one symbol or all."""
-        with self._parsing() as con:
+        with duck.cursor() as con:
             return self._ledger(con, f"symbol = {text_literal(symbol)}" if symbol else "true")
 
     def _ledger(

@@ -177,7 +177,7 @@ def slashed(
     return Times(**{**vars(times), "formats": forms})
 
 
-def seconds(field: str, times: Times, numbers: Numbers) -> str:
+def seconds(field: str, times: Times, numbers: Numbers, is_number: bool = False) -> str:
     """SQL of the epoch seconds of a time, NULL for none.
 
     The unit of a number is told by its magnitude, row by row, since a file joined from two exports
@@ -187,8 +187,9 @@ def seconds(field: str, times: Times, numbers: Numbers) -> str:
         field: The time as text.
         times: How the file writes times.
         numbers: How it writes numbers.
+        is_number: The field is a DOUBLE already.
     """
-    n = number(field, Numbers(decimal=numbers.decimal))
+    n = field if is_number else number(field, Numbers(decimal=numbers.decimal))
     from_number = (
         f"case when abs({n}) < 1e11 then {n} when abs({n}) < 1e14 then {n} / 1e3 "
         f"when abs({n}) < 1e17 then {n} / 1e6 when abs({n}) < 1e20 then round({n} / 1e9, 3) end"
@@ -197,13 +198,15 @@ def seconds(field: str, times: Times, numbers: Numbers) -> str:
     from_iso = f"epoch(try_cast({field} as TIMESTAMPTZ))"
     from_other = f"epoch(try_strptime({field}, [{formats}]))"
     from_padded = f"epoch(try_cast(trim({field}) as TIMESTAMPTZ))"
-    if times.is_epoch:
-        tried = [from_number, from_iso]
+    if is_number:
+        tried = [from_number]
+    elif times.is_epoch:
+        tried = [from_number, from_iso, from_padded]
     elif times.is_iso:
-        tried = [from_iso, from_other, from_number]
+        tried = [from_iso, from_other, from_number, from_padded]
     else:
-        tried = [from_other, from_iso, from_number]
-    found = f"coalesce({', '.join([*tried, from_padded])})"
+        tried = [from_other, from_iso, from_number, from_padded]
+    found = f"coalesce({', '.join(tried)})"
     if times.is_end:  # 00:00:59 and 00:00:59.999 both say that the minute is over
         found = f"case when {found} % 60 >= 59 then floor({found} / 60) * 60 + 60 else {found} end"
     return found

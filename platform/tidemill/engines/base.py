@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -170,11 +171,29 @@ class Engine(Protocol):
         """Let go of what the engine holds."""
 
 
-def unbound(name: str, source: Source) -> Any:
-    """The Ibis table that stands for ``source`` in a transform."""
+def compiled(
+    transform: Callable[..., Any], inputs: Mapping[str, Mapping[str, Type]], dialect: str
+) -> str:
+    """The SQL of a transform over relations with these columns, each called as its argument.
+
+    A table that is made a symbol at a time is compiled once.
+    """
+    return _compiled(transform, tuple((n, tuple(c.items())) for n, c in inputs.items()), dialect)
+
+
+@lru_cache(maxsize=256)
+def _compiled(
+    transform: Callable[..., Any],
+    inputs: tuple[tuple[str, tuple[tuple[str, Type], ...]], ...],
+    dialect: str,
+) -> str:
     import ibis
 
-    return ibis.table({n: IBIS_TYPES[t] for n, t in source.columns.items()}, name=name)
+    tables = {
+        name: ibis.table({n: IBIS_TYPES[t] for n, t in columns}, name=name)
+        for name, columns in inputs
+    }
+    return str(ibis.to_sql(transform(**tables), dialect=dialect))
 
 
 def named(name: str, memory_limit_mb: int, spark_master: str) -> Engine:

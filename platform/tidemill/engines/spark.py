@@ -1,6 +1,7 @@
 """Spark as an engine, for data that outgrows a machine: the same transforms, the same tables."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tidemill import progress
-from tidemill.engines.base import Source, predicate, spark_type, unbound
+from tidemill.engines.base import Source, compiled, predicate, spark_type
 from tidemill.errors import TidemillError
-from tidemill.lake.contracts import Table
+from tidemill.lake.contracts import Table, Type
 from tidemill.lake.snapshot import Partition
 from tidemill.lake.store import Lake, Written
 
@@ -18,6 +19,8 @@ DELTA = "io.delta:delta-spark_2.13:4.0.1"
 DELTA_JARS = ("delta-spark_2.13-4.0.1", "delta-storage-4.0.1", "antlr4-runtime-4.13.1")
 IVY = Path.home() / ".cache" / "tidemill" / "ivy"
 """Where the connector is kept once fetched, so that a start asks no network."""
+
+_SUM_IN_ORDER = re.compile(r"\bSUM_IN_ORDER\(\s*([^(),]+?)\s*,\s*([^(),]+?)\s*\)", re.IGNORECASE)
 
 
 def session(master: str) -> Any:
@@ -92,14 +95,10 @@ class SparkEngine:
         partitions: Sequence[Partition],
     ) -> Written:
         """As ``Engine.write`` says."""
-        import ibis
-
         started = time.perf_counter()
         if self._session is None:
             self._session = session(self.master)
-        ibis.pyspark  # noqa: B018  the attribute loads the dialect's options
-        expression = transform(**{name: unbound(name, s) for name, s in sources.items()})
-        sql = str(ibis.to_sql(expression, dialect="pyspark"))
+        sql = spark_sql(transform, {name: s.columns for name, s in sources.items()})
         for name, source in sources.items():
             source.spark(self._session).createOrReplaceTempView(name)
         frame = self._session.sql(sql).selectExpr(
@@ -129,3 +128,16 @@ class SparkEngine:
         if self._session is not None:
             self._session.stop()
             self._session = None
+
+
+def spark_sql(transform: Callable[..., Any], inputs: Mapping[str, Mapping[str, Type]]) -> str:
+    """``compiled`` for Spark, which has no ``sum_in_order``; DuckDB's is a macro."""
+    import ibis
+
+    ibis.pyspark  # noqa: B018  the attribute loads the dialect's options
+    return _SUM_IN_ORDER.sub(
+        r"case when count(\1) > 0 then aggregate(array_sort(collect_list("
+        r"case when \1 is not null then struct(\2 as k, \1 as v) end)), "
+        r"0D, (total, row) -> total + row.v) end",
+        compiled(transform, inputs, "pyspark"),
+    )

@@ -5,8 +5,9 @@ file is written beside and moved into place: a reader has the old file or the ne
 never waits for a lock.
 """
 
+import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -14,6 +15,11 @@ from filelock import FileLock
 from tidemill.lake import duck
 from tidemill.lake.contracts import text_literal
 from tidemill.lake.snapshot import Snapshot
+
+_Stamp = tuple[int, int, int]
+
+_last: "dict[Path, tuple[_Stamp, Mapping[str, str]]]" = {}
+"""What this process published last: the file's stamp, and the SQL of each table's view."""
 
 
 def publish(path: Path, read: "Iterable[Snapshot]") -> None:
@@ -24,13 +30,36 @@ def publish(path: Path, read: "Iterable[Snapshot]") -> None:
             left.unlink(missing_ok=True)  # by a publisher that was killed
         mark = uuid.uuid4().hex
         beside = path.with_name(f".{path.name}.{mark}")
+        snapshots = list(read)
+        made = {snapshot.table.id: _view(snapshot) for snapshot in snapshots}
         try:
-            _make(beside, f"made_{mark}", views(read))
+            there = _copied(path, beside, made)
+            changed = [sql for table, sql in made.items() if there.get(table) != sql]
+            _make(beside, f"made_{mark}", _at_once([*changed, _versions(snapshots)]))
             # Whoever opened the old file to write leaves a log that would not fit the new one.
             path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
             beside.replace(path)
+            _last[path] = _stamp(path), made
         finally:
             beside.unlink(missing_ok=True)
+
+
+def _copied(path: Path, target: Path, tables: Mapping[str, str]) -> Mapping[str, str]:
+    """Start from a copy of the catalogue, if it is as this process left it and of these tables.
+
+    Returns:
+        The SQL of each view in the copy; empty where there is none and all is to be made.
+    """
+    stamp, views = _last.get(path, (None, {}))
+    if not path.exists() or _stamp(path) != stamp or views.keys() != tables.keys():
+        return {}
+    shutil.copyfile(path, target)
+    return views
+
+
+def _stamp(path: Path) -> _Stamp:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _make(path: Path, name: str, sql: str) -> None:
@@ -56,24 +85,35 @@ def shown(path: Path) -> dict[str, int]:
 
 def views(snapshots: Iterable[Snapshot]) -> str:
     """SQL that makes the schemas, views and comments for these snapshots, and ``versions()``."""
-    statements = []
-    versions = []
-    for snapshot in snapshots:
-        table = snapshot.table
-        name = f'"{table.domain}"."{table.name}"'
-        statements += [
-            f'create schema if not exists "{table.domain}"',
-            f"create or replace view {name} as select * from {snapshot.scan()}",
-            f"comment on view {name} is {text_literal(table.meaning)}",
-        ]
-        statements += [
+    read = list(snapshots)
+    return _at_once([*map(_view, read), _versions(read)])
+
+
+def _at_once(statements: Iterable[str]) -> str:
+    return ";\n".join(["begin", *statements, "commit"])
+
+
+def _view(snapshot: Snapshot) -> str:
+    """SQL that makes a table's schema, view and comments."""
+    table = snapshot.table
+    name = f'"{table.domain}"."{table.name}"'
+    statements = [
+        f'create schema if not exists "{table.domain}"',
+        f"create or replace view {name} as select * from {snapshot.scan()}",
+        f"comment on view {name} is {text_literal(table.meaning)}",
+        *(
             f'comment on column {name}."{c.name}" is {text_literal(c.comment)}'
             for c in table.columns
-        ]
-        versions.append(f"({text_literal(table.id)}, {snapshot.version})")
+        ),
+    ]
+    return ";\n".join(statements)
+
+
+def _versions(snapshots: Iterable[Snapshot]) -> str:
+    """SQL that makes ``versions()``, the version of each table that the views show."""
+    versions = [f"({text_literal(s.table.id)}, {s.version})" for s in snapshots]
     listed = ", ".join(versions) or "(null::varchar, null::bigint)"
-    statements.append(
+    return (
         "create or replace macro versions() as table "
         f'select * from (values {listed}) as t("table", version) where version is not null'
     )
-    return ";\n".join(["begin", *statements, "commit"])
