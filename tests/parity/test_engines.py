@@ -40,6 +40,7 @@ def of(table: Any) -> Columns:
 
 CASES: dict[str, tuple[Callable[..., Any], dict[str, Columns]]] = {
     "raw_candles": (transforms.raw_candles, {"landed": LANDED | {"is_seed": Type.BOOLEAN}}),
+    "whole_candles": (transforms.whole_candles, {"landed": LANDED | {"is_seed": Type.BOOLEAN}}),
     "raw_bars": (
         transforms.raw_bars,
         {"landed": LANDED | {"interval_s": Type.BIGINT, "source": Type.STRING}},
@@ -118,7 +119,7 @@ def test_both_engines_give_the_same_rows(case: str, spark: Any, tmp_path: Path) 
     @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
     @given(strategy)
     def holds(given_frames: dict[str, pl.DataFrame]) -> None:
-        if case == "raw_bars":
+        if case in ("raw_bars", "whole_candles"):
             given_frames["landed"] = given_frames["landed"].drop_nulls()
         duck = by_duckdb(compiled(transform, inputs, "duckdb"), given_frames)
         assert duck == by_spark(spark_sql(transform, inputs), given_frames, spark, tmp_path)

@@ -162,9 +162,9 @@ class Crypto:
             | {"symbol": text_literal(symbol), "is_seed": f"timestamp < {start}"},
             where=inside,
         )
-        return self._write(
-            c.RAW_CANDLES, transforms.raw_candles, {"landed": source}, months.partitions(symbol)
-        )
+        has_empty = any(row["empty_prices"] for _, row in files)
+        transform = transforms.raw_candles if has_empty else transforms.whole_candles
+        return self._write(c.RAW_CANDLES, transform, {"landed": source}, months.partitions(symbol))
 
     def raw_bars(self, symbols: Sequence[str]) -> Written:
         """Bars longer than a minute, from the landing folder."""

@@ -4,7 +4,7 @@ Works on the table ``parsed`` of ``rows``. Of two rows for a bar the first stays
 landed before, else the one that stands earlier in the file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ from tidemill.lake.contracts import text_literal
 
 if TYPE_CHECKING:
     import duckdb
+    import polars as pl
 
+BATCH_ROWS = 1_000_000
 PARQUET = "format parquet, compression lz4_raw, dictionary_size_limit 1"
 """Written once and read a few times: few prices repeat, so a dictionary halves the speed."""
 
@@ -41,35 +43,44 @@ def classify(
     mine = f"symbol = {text_literal(symbol)}"
     before = _landed(earlier)
     _reject_unfillable(con, mine, interval_s, before)
-    is_sorted = _find_repeats(con, mine, before)
-    order = "" if is_sorted else "order by ts"
-    con.execute(
+    order = "" if _find_repeats(con, mine, before) else "order by ts"
+    copied = con.execute(
         f"copy (select ts as timestamp, {', '.join(NUMBERS)} from parsed where reason is null "
         f"and {mine} and rowid not in (select id from repeats) {order}) "
-        f"to {text_literal(str(target))} ({PARQUET})"
-    )
-    found = con.execute(
+        f"to {text_literal(str(target))} ({PARQUET}, return_stats true)"
+    ).fetchone()
+    good, statistics = (copied[1], copied[4]) if copied else (0, {})
+    counted = con.execute(
         f"""
-        select good, exact, conflicting, rejected, empty, first, last from
+        select exact, conflicting, rejected from
             (select count(*) filter (is_exact) as exact,
                     count(*) filter (not is_exact) as conflicting from repeats),
-            (select count(*) as good, min(timestamp) as first, max(timestamp) as last,
-                    count(*) filter ({_lacking()}) as empty
-             from read_parquet({text_literal(str(target))})),
             (select count(*) as rejected from parsed where reason is not null and {mine})
         """
     ).fetchone()
-    good, exact, conflicting, rejected, empty, first, last = found or (0, 0, 0, 0, 0, None, None)
+    exact, conflicting, rejected = counted or (0, 0, 0)
+    times = statistics.get('"timestamp"', {})
     return {
         "rows": good + exact + conflicting + rejected,
         "good": good,
         "exact_duplicates": exact,
         "conflicting_duplicates": conflicting,
         "rejected": rejected,
-        "empty_prices": empty,
-        "first_s": first,
-        "last_s": last,
+        "empty_prices": _empty_prices(con, target, statistics),
+        "first_s": int(times["min"]) if good else None,
+        "last_s": int(times["max"]) if good else None,
     }
+
+
+def _empty_prices(
+    con: "duckdb.DuckDBPyConnection", target: Path, statistics: Mapping[str, Mapping[str, str]]
+) -> int:
+    """Rows of ``target`` that lack a price; most files have none, which their statistics tell."""
+    if not any(int(statistics.get(f'"{n}"', {}).get("null_count", 0)) for n in PRICES):
+        return 0
+    rows = f"read_parquet({text_literal(str(target))})"
+    found = con.execute(f"select count(*) from {rows} where {_lacking()}").fetchone()
+    return int(found[0]) if found else 0
 
 
 def _landed(earlier: Sequence[Path]) -> str:
@@ -115,22 +126,30 @@ def _reject_unfillable(
     )
 
 
+def _late(con: "duckdb.DuckDBPyConnection", mine: str) -> "pl.DataFrame":
+    """The rows (id, ts) that are not later than all before them in the file.
+
+    Taken a batch of rows at a time, since DuckDB runs such a window on one processor.
+    """
+    import polars as pl
+
+    newest, found = -1, [pl.DataFrame(schema={"id": pl.Int64, "ts": pl.Int64})]
+    rows = con.sql(f"select rowid as id, ts from parsed where reason is null and {mine}")
+    for batch in rows.to_arrow_reader(BATCH_ROWS):
+        times = pl.DataFrame(batch)
+        reached = times["ts"].cum_max().clip(newest)
+        found.append(times.filter(times["ts"] <= reached.shift(1, fill_value=newest)))
+        newest = reached[-1]
+    return pl.concat(found)
+
+
 def _find_repeats(con: "duckdb.DuckDBPyConnection", mine: str, before: str) -> bool:
-    """Fill ``repeats`` with the rows whose minute is taken; True where the file is in time order.
+    """Fill ``repeats`` with the rows whose minute is taken; True if the others are in time order.
 
     A row later than all before it is new, so only the others, few in most files, are looked at.
     """
     same = " and ".join(f"p.{name} is not distinct from f.{name}" for name in NUMBERS)
-    con.execute(
-        f"""
-        create or replace temp table late as
-        select distinct ts from (
-            select ts, lag(newest) over () as newest from (
-                select ts, max(ts) over (rows between unbounded preceding and current row) as newest
-                from parsed where reason is null and {mine}))
-        where ts <= newest
-        """
-    )
+    con.register("late", _late(con, mine).to_arrow())
     con.execute(
         f"""
         create or replace temp table repeats as
@@ -146,5 +165,7 @@ def _find_repeats(con: "duckdb.DuckDBPyConnection", mine: str, before: str) -> b
         union all select id, is_exact from inside where id not in (select id from across)
         """
     )
-    late = con.execute("select count(*) from late").fetchone()
-    return not (late and late[0])
+    stays = con.execute("select 1 from late where id not in (select id from repeats) limit 1")
+    is_sorted = not stays.fetchall()
+    con.unregister("late")
+    return is_sorted

@@ -9,6 +9,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from tidemill.crypto.contracts import LANDED_FILES, REJECTED_ROWS
 from tidemill.errors import InputError, TidemillError
 from tidemill.lake import duck
 from tidemill.lake.contracts import polars_schema, text_literal
+from tidemill.lake.snapshot import Snapshot
 from tidemill.lake.store import Lake
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Landing:
         self.lake = lake
         self.folder = folder
         self.memory_limit_mb = memory_limit_mb
+        self._read: tuple[Snapshot, list[dict[str, Any]]] | None = None
 
     def land_file(
         self,
@@ -70,8 +73,11 @@ class Landing:
         Raises:
             InputError: The file cannot be used; nothing of it was taken.
         """
+        import duckdb
+
         now = _utc(now)
-        with source.plain(path) as text, self._parsing() as con:
+        with source.plain(path) as text, self._parsing() as con, ThreadPoolExecutor() as aside:
+            digest = aside.submit(_digest, path)
             layout = files.layout(text, columns)
             told = next((found for hint in text.hints if (found := files.symbol_in(hint))), None)
             named = files.symbol_from(symbol) if symbol else told
@@ -80,8 +86,12 @@ class Landing:
                     f"{path}: neither its columns nor its name tell the trading pair; "
                     "say it with --symbol, for example --symbol BTCUSDT"
                 )
-            parsed = rows.parse(con, text, layout, named, symbol is not None, _limit_s(now))
-            arrival = Arrival(path.name, str(path), _digest(path), now)
+            try:
+                parsed = rows.parse(con, text, layout, named, symbol is not None, _limit_s(now))
+            except (duckdb.IOException, FileNotFoundError):
+                text.keep_still()  # says so if it was moved away
+                raise
+            arrival = Arrival(path.name, str(path), digest.result(), now)
             with self._turn(con) as ledger:
                 text.keep_still()
                 return self._known(ledger, arrival, parsed) or self._land(
@@ -119,16 +129,14 @@ class Landing:
 
     def ledger(self, symbol: str | None = None) -> list[dict[str, Any]]:
         """The rows of ``landed_files``, in order of landing, of one symbol or all."""
-        with duck.cursor() as con:
-            return self._ledger(con, f"symbol = {text_literal(symbol)}" if symbol else "true")
-
-    def _ledger(
-        self, con: "duckdb.DuckDBPyConnection", where: str = "true"
-    ) -> list[dict[str, Any]]:
-        scan = self.lake.snapshot(LANDED_FILES).scan()
-        found = con.execute(f"select * from {scan} where {where} order by position, symbol")
-        names = [column[0] for column in found.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        snapshot = self.lake.snapshot(LANDED_FILES)
+        if self._read is None or self._read[0] is not snapshot:
+            with duck.cursor() as con:
+                found = con.execute(f"select * from {snapshot.scan()} order by position, symbol")
+                names = [column[0] for column in found.description or ()]
+                rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+            self._read = snapshot, rows
+        return [row for row in self._read[1] if symbol in (None, row["symbol"])]
 
     @contextmanager
     def _parsing(self) -> "Iterator[duckdb.DuckDBPyConnection]":
@@ -159,7 +167,7 @@ class Landing:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
             self._undo_unfinished(con)
-            yield self._ledger(con)
+            yield self.ledger()
 
     def _known(
         self, ledger: Sequence[dict[str, Any]], arrival: Arrival, parsed: rows.Parsed
@@ -286,7 +294,7 @@ class Landing:
             return
         with suppress(json.JSONDecodeError):  # cut short: nothing was made yet
             told = json.loads(note.read_text())
-            mine = [row for row in self._ledger(con) if row["sha256"] == told["sha256"]]
+            mine = [row for row in self.ledger() if row["sha256"] == told["sha256"]]
             if not {row["symbol"] for row in mine} & set(told["paths"]):
                 for path in told["paths"].values():
                     (self.folder / path).unlink(missing_ok=True)

@@ -46,7 +46,17 @@ def raw_candles(landed: Any) -> Any:
     ).drop("last_close")
     whole = landed.filter(~lacking).mutate(is_filled=ibis.literal(False))
     bars = whole.union(filled.select(*whole.columns))
-    bars = bars.filter(~bars.is_seed & bars.open.notnull())
+    return _candles(bars.filter(~bars.is_seed & bars.open.notnull()))
+
+
+def whole_candles(landed: Any) -> Any:
+    """``raw_candles`` of rows that all have their prices, at half the work."""
+    import ibis
+
+    return _candles(landed.mutate(is_filled=ibis.literal(False)))
+
+
+def _candles(bars: Any) -> Any:
     at = _instant(bars.timestamp)
     return bars.select(
         "timestamp",
