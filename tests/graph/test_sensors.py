@@ -109,6 +109,23 @@ def test_a_dropped_file_lands_once_it_is_settled(house: House) -> None:
     assert (house.crypto.landing.folder / "refused" / "EEEUSDT.csv").exists()
 
 
+def test_a_file_that_someone_writes_to_stays_in_the_inbox_until_it_is_whole(house: House) -> None:
+    path = inbox.folder(house.crypto.landing) / "DDDUSDT.csv"
+    with path.open("w") as writing:
+        writing.write("timestamp,open,high,low,close,volume\n1709251200,5,5,5,5,1\n")
+        writing.flush()
+        os.utime(path, (time.time() - 60, time.time() - 60))
+        assert not tick(house, dropped_files).run_requests
+        told = inbox.take(house.crypto.landing, path.name)
+        assert told.startswith("left for later")
+        assert path.exists()
+    assert "DDDUSDT" not in house.crypto.symbols()
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    assert len(tick(house, dropped_files).run_requests or []) == 1
+    assert "1 good" in inbox.take(house.crypto.landing, path.name)
+    assert not path.exists()
+
+
 def test_what_follows_is_made_after_what_it_follows(house: House) -> None:
     first = tick(house, landed_candles)
     house.instance.add_dynamic_partitions("symbol", ["AAAUSDT", "BBBUSDT"])

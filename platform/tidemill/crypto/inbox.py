@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tidemill.crypto.landing import Landing
-from tidemill.errors import InputError
+from tidemill.crypto.source import writer
+from tidemill.errors import InputError, UnfinishedError
 
 SETTLED_S = 10
 """A file is taken once nobody has written to it for this long."""
@@ -29,20 +30,23 @@ def settled(landing: Landing, now_s: float) -> list[Path]:
         if path.is_file()
         and not path.name.startswith(".")
         and now_s - path.stat().st_mtime >= SETTLED_S
+        and writer(path) is None
     )
 
 
 def take(landing: Landing, name: str) -> str:
     """Land a file of the inbox and take it out of there; says what became of it.
 
-    A refused file goes to the folder ``refused``, with the reason in a text file beside it. A file
-    that is gone was taken by an earlier try.
+    A refused file goes to the folder ``refused``, with the reason in a text file beside it. One
+    that someone still writes to stays. A file that is gone was taken by an earlier try.
     """
     path = folder(landing) / name
     if not path.exists():
         return f"{name}: no longer in the inbox"
     try:
         landed = landing.land_file(path)
+    except UnfinishedError as error:
+        return f"left for later: {error}"
     except InputError as error:
         refused = landing.folder / "refused"
         refused.mkdir(parents=True, exist_ok=True)

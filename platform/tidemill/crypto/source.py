@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tidemill.crypto import json_bars
-from tidemill.errors import InputError, TidemillError
+from tidemill.errors import InputError, TidemillError, UnfinishedError
 
 TAKEN = "candles are taken from CSV or JSON text, as it is, in gzip or in zip"
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".filepart")
@@ -67,18 +67,18 @@ class Text:
         """Refuse the file if it has changed since it was opened, or if someone writes to it.
 
         Raises:
-            InputError: It is still being written.
+            UnfinishedError: It is still being written.
         """
         now = _stamp(self.shown)
         if now != self.stamp:
-            raise InputError(
+            raise UnfinishedError(
                 f"{self.shown}: the file is still being written ({self.stamp[0]} bytes at the "
                 f"start, {now[0]} now); nothing was taken, try again when it is complete"
             )
-        writer = _writer(self.shown)
-        if writer is not None:
-            raise InputError(
-                f"{self.shown}: the file is still being written (process {writer} has it open for "
+        process = writer(self.shown)
+        if process is not None:
+            raise UnfinishedError(
+                f"{self.shown}: the file is still being written (process {process} has it open for "
                 "writing); nothing was taken, try again when it is complete"
             )
 
@@ -135,7 +135,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def _writer(path: Path) -> int | None:
+def writer(path: Path) -> int | None:
     """A process that has the file open for writing, where the system tells (Linux), or None."""
     try:
         wanted = path.stat()
