@@ -7,9 +7,9 @@ import dagster as dg
 from assets import report
 from assets.crypto import OUTSIDE, monthly_job
 from assets.partitions import symbols
-from tidemill.crypto import inbox
 from tidemill.crypto.build import Crypto
 from tidemill.crypto.contracts import RAW_CANDLES
+from tidemill.crypto.intake import inbox
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"

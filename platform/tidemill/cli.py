@@ -66,7 +66,7 @@ def run(
     """Materialize assets in this process, with a progress bar."""
     from tidemill.commands import run as command
     from tidemill.commands import show
-    from tidemill.crypto.files import symbol_from
+    from tidemill.crypto.intake.files import symbol_from
 
     domain, _, table = selection.replace("/", ".").partition(".")
     _known(domain)

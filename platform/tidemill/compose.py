@@ -2,7 +2,7 @@
 
 from tidemill.crypto.build import Crypto
 from tidemill.crypto.contracts import TABLES
-from tidemill.crypto.landing import Landing
+from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.base import Engine, named
 from tidemill.lake.store import Lake
 from tidemill.settings import Settings

@@ -13,8 +13,8 @@ from resources.crypto import CryptoResource
 from sensors.landing import crypto_inbox, dropped_files, landed_candles
 from tests.graph.conftest import House
 from tidemill.crypto import contracts as c
-from tidemill.crypto import inbox
 from tidemill.crypto.build import Months
+from tidemill.crypto.intake import inbox
 from tidemill.definitions import defs
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from tidemill.crypto.build import Crypto
 from tidemill.crypto.contracts import DAILY_OHLC, REJECTED_ROWS, TABLES
-from tidemill.crypto.landing import Landed, Landing
+from tidemill.crypto.intake.landing import Landed, Landing
 from tidemill.engines.duck import DuckEngine
 from tidemill.errors import InputError
 from tidemill.lake.store import Lake

@@ -10,8 +10,8 @@ from tidemill import compose
 from tidemill.commands import run, show
 from tidemill.crypto.backfill import backfill as fetch
 from tidemill.crypto.exchange import Exchange
-from tidemill.crypto.files import symbol_from
-from tidemill.crypto.landing import Landed
+from tidemill.crypto.intake.files import symbol_from
+from tidemill.crypto.intake.landing import Landed
 from tidemill.errors import InputError, TidemillError
 from tidemill.settings import Settings
 

@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from tidemill.crypto.exchange import Exchange, interval_seconds
-from tidemill.crypto.landing import Landed, Landing
+from tidemill.crypto.intake.landing import Landed, Landing
 from tidemill.errors import TidemillError
 
 if TYPE_CHECKING:

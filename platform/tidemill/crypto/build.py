@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.crypto import contracts as c
 from tidemill.crypto import transforms
-from tidemill.crypto.landing import Landing
+from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.base import Engine, ParquetSource, Source, TableSource
 from tidemill.errors import TidemillError
 from tidemill.lake.contracts import Table, Type, polars_schema, text_literal

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tidemill.crypto import json_bars
+from tidemill.crypto.intake import json_bars
 from tidemill.errors import InputError, TidemillError, UnfinishedError
 
 TAKEN = "candles are taken from CSV or JSON text, as it is, in gzip or in zip"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemill.crypto import intervals, lines
-from tidemill.crypto.files import NUMBERS, PRICES, Layout
-from tidemill.crypto.judging import reason
-from tidemill.crypto.numerals import EMPTY, Numbers, cleaned, number
-from tidemill.crypto.times import seconds, slashed
+from tidemill.crypto.intake import intervals, lines
+from tidemill.crypto.intake.files import NUMBERS, PRICES, Layout
+from tidemill.crypto.intake.judging import reason
+from tidemill.crypto.intake.numerals import EMPTY, Numbers, cleaned, number
+from tidemill.crypto.intake.times import seconds, slashed
 from tidemill.errors import InputError
 from tidemill.lake.contracts import text_literal
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-    from tidemill.crypto.source import Text
+    from tidemill.crypto.intake.source import Text
 
 SYMBOL = "^[A-Z0-9][A-Z0-9.]{1,23}$"
 

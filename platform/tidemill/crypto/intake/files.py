@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tidemill.crypto import numerals, times
-from tidemill.crypto.numerals import EMPTY, NUMBER
+from tidemill.crypto.intake import numerals, times
+from tidemill.crypto.intake.numerals import EMPTY, NUMBER
 from tidemill.errors import InputError
 
 if TYPE_CHECKING:
-    from tidemill.crypto.source import Text
+    from tidemill.crypto.intake.source import Text
 
 ROLES = ("time", "open", "high", "low", "close", "volume")
 PRICES = ("open", "high", "low", "close")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tidemill.crypto.intervals import MINUTE_S
+from tidemill.crypto.intake.intervals import MINUTE_S
 
 if TYPE_CHECKING:
-    from tidemill.crypto.rows import Parsed
+    from tidemill.crypto.intake.rows import Parsed
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tidemill.crypto import files, rows, source
-from tidemill.crypto.files import Layout, symbol_from, symbol_in
+from tidemill.crypto.intake import files, rows, source
+from tidemill.crypto.intake.files import Layout, symbol_from, symbol_in
 from tidemill.engines.duck import connection
 from tidemill.errors import InputError
 

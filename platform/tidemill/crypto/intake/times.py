@@ -8,7 +8,7 @@ from math import ceil
 from statistics import median
 from typing import TYPE_CHECKING
 
-from tidemill.crypto.numerals import NUMBER, Numbers, column, like, most, number
+from tidemill.crypto.intake.numerals import NUMBER, Numbers, column, like, most, number
 from tidemill.errors import InputError
 from tidemill.lake.contracts import text_literal
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from tidemill.crypto.files import NUMBERS, PRICES
+from tidemill.crypto.intake.files import NUMBERS, PRICES
 
 FIRST_S = int(datetime(2010, 1, 1, tzinfo=UTC).timestamp())
 """No bar of a crypto market is older; the monthly partitions start here too."""

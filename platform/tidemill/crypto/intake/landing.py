@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from tidemill.crypto import duplicates, files, rows, source
-from tidemill.crypto.accounts import Arrival, Landed, nothing_good, record, with_strays
 from tidemill.crypto.contracts import LANDED_FILES, REJECTED_ROWS
+from tidemill.crypto.intake import duplicates, files, rows, source
+from tidemill.crypto.intake.accounts import Arrival, Landed, nothing_good, record, with_strays
 from tidemill.errors import InputError, TidemillError
 from tidemill.lake import duck
 from tidemill.lake.contracts import polars_schema, text_literal

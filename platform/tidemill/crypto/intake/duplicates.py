@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidemill.crypto.files import NUMBERS, PRICES
-from tidemill.crypto.intervals import MINUTE_S
+from tidemill.crypto.intake.files import NUMBERS, PRICES
+from tidemill.crypto.intake.intervals import MINUTE_S
 from tidemill.lake.contracts import text_literal
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tidemill.lake.contracts import text_literal
 if TYPE_CHECKING:
     import duckdb
 
-    from tidemill.crypto.times import Times
+    from tidemill.crypto.intake.times import Times
 
 MINUTE_S = 60
 DAY_S = 86_400

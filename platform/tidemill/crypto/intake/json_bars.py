@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidemill.crypto.files import role_of, symbol_in
+from tidemill.crypto.intake.files import role_of, symbol_in
 from tidemill.errors import InputError
 
 NEEDED = {"open", "high", "low", "close"}

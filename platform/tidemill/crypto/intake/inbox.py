@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tidemill.crypto.landing import Landing
-from tidemill.crypto.source import writer
+from tidemill.crypto.intake.landing import Landing
+from tidemill.crypto.intake.source import writer
 from tidemill.errors import InputError, UnfinishedError
 
 SETTLED_S = 10
