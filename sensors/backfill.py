@@ -7,6 +7,7 @@ from pydantic import Field
 
 from resources.exchange import ExchangeResource
 from tidemill.crypto.build import Crypto
+from tidemill.errors import InputError, TidemillError
 
 DAY_S = 86_400
 
@@ -30,15 +31,28 @@ def fetch_missing(
     crypto: dg.ResourceParam[Crypto],
     exchange: ExchangeResource,
 ) -> None:
-    """Land the minutes of the last days that have not landed; sensors do the rest."""
+    """Land the minutes of the last days that have not landed; sensors do the rest.
+
+    Each symbol has its turn, whatever became of the one before it.
+
+    Raises:
+        dg.Failure: Symbols failed; tried again unless a repeat can change none of them.
+    """
     from tidemill.crypto.backfill import backfill
 
     now = int(time.time())
     client = exchange.client()
+    failed: dict[str, TidemillError] = {}
     for symbol in config.symbols:
         done = backfill(crypto.landing, client, symbol, now - config.days * DAY_S, now)
-        good = sum(landed.good for landed in done.landed)
-        context.log.info(f"{symbol}: {done.rows} minutes fetched, {good} new")
+        context.log.info(f"{symbol}: {done.rows} minutes fetched, {done.good} new")
+        if done.error:
+            failed[symbol] = done.error
+    if failed:
+        raise dg.Failure(
+            "; ".join(f"{symbol}: {error}" for symbol, error in failed.items()),
+            allow_retries=not all(isinstance(error, InputError) for error in failed.values()),
+        )
 
 
 @dg.job(description="Fetches the minutes that have not landed from the exchange.")

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from tidemill import compose
 from tidemill.commands import run, show
+from tidemill.crypto.backfill import Fetched
 from tidemill.crypto.backfill import backfill as fetch
 from tidemill.crypto.exchange import Exchange
 from tidemill.crypto.intake.files import symbol_from
-from tidemill.crypto.intake.landing import Landed
+from tidemill.crypto.intake.landing import Landed, Landing
 from tidemill.errors import InputError, TidemillError
 from tidemill.settings import Settings
 
@@ -52,35 +52,25 @@ def backfill(
     """Fetch what has not landed, then make the months that it touches.
 
     Raises:
-        TidemillError: A symbol could not be fetched to the end; what came before it is kept.
+        TidemillError: Symbols could not be fetched to the end; what came of them, and the other
+            symbols, is kept and made.
     """
     crypto = compose.crypto(settings)
     exchange = Exchange(base_url=settings.exchange_url)
-    reports: list[dict[str, Any]] = []
-    failed: TidemillError | None = None
-    for name in symbols:
-        symbol = symbol_from(name)
-        with show.err.status(f"{symbol}: fetching") as line:
-            counted = [0]
-
-            def heard(rows: int, symbol: str = symbol, n: list[int] = counted) -> None:
-                n[0] += rows
-                line.update(f"{symbol}: {n[0]:,} minutes fetched")
-
-            try:
-                done = fetch(
-                    crypto.landing,
-                    exchange,
-                    symbol,
-                    int(since.timestamp()),
-                    int(until.timestamp()),
-                    heard,
-                )
-            except TidemillError as error:
-                failed = error
-                break
-        good = sum(report.good for report in done.landed)
-        reports.append({"symbol": symbol, "fetched": done.rows, "good": good})
+    span = int(since.timestamp()), int(until.timestamp())
+    done = {
+        symbol: _fetched(crypto.landing, exchange, symbol, *span)
+        for symbol in [symbol_from(name) for name in symbols]
+    }
+    reports = [
+        {
+            "symbol": symbol,
+            "fetched": fetched.rows,
+            "good": fetched.good,
+            "error": str(fetched.error) if fetched.error else None,
+        }
+        for symbol, fetched in done.items()
+    ]
     made = run.run_pending(settings)
     if as_json:
         show.as_json({"backfilled": reports, "made": made})
@@ -90,8 +80,24 @@ def backfill(
                 f"{report['symbol']}: {report['fetched']:,} minutes fetched, {report['good']:,} new"
             )
         run.print_report(made, settings)
-    if failed is not None:
-        raise failed
+    failed = [f"{symbol}: {fetched.error}" for symbol, fetched in done.items() if fetched.error]
+    if failed:
+        raise TidemillError("\n".join(failed))
+
+
+def _fetched(
+    landing: Landing, exchange: Exchange, symbol: str, since_s: int, until_s: int
+) -> Fetched:
+    """Fetch one symbol, telling how far it is."""
+    rows = 0
+    with show.err.status(f"{symbol}: fetching") as line:
+
+        def heard(more: int) -> None:
+            nonlocal rows
+            rows += more
+            line.update(f"{symbol}: {rows:,} minutes fetched")
+
+        return fetch(landing, exchange, symbol, since_s, until_s, heard)
 
 
 def _print(landed: Sequence[Landed]) -> None:

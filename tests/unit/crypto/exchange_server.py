@@ -51,6 +51,9 @@ def refusal(
     return lambda rows, sent: Answer(body.encode(), status, headers)
 
 
+UNKNOWN = refusal(400, -1121, "Invalid symbol.")
+
+
 def half_a_page(rows: Rows, sent: list[Rows]) -> Answer:
     """A body that ends in the middle of what its Content-Length told."""
     whole = rows_as_json(rows)
@@ -139,17 +142,19 @@ class Market(ThreadingHTTPServer):
     Attributes:
         rows: The rows that there are, by "SYMBOL interval", in order of time.
         script: A fault for each request to come.
+        most: Rows in an answer, whatever limit is asked for.
         asked: The query of each request so far.
         sent: The rows of each clean answer so far.
     """
 
     daemon_threads = True
 
-    def __init__(self, rows: Recorded, script: Sequence[Fault | None]) -> None:
+    def __init__(self, rows: Recorded, script: Sequence[Fault | None], most: int = 1000) -> None:
         """Listen on a free port."""
         super().__init__(("127.0.0.1", 0), _Handler)
         self.rows = rows
         self.script = script
+        self.most = most
         self.asked: list[dict[str, str]] = []
         self.sent: list[Rows] = []
         self.stopping = threading.Event()
@@ -164,6 +169,8 @@ class Market(ThreadingHTTPServer):
         number = len(self.asked)
         self.asked.append(query)
         fault = self.script[number] if number < len(self.script) else None
+        if f"{query['symbol']} {query['interval']}" not in self.rows:
+            return UNKNOWN([], [])
         rows = self._rows(query)
         if fault is not None:
             return fault(rows, self.sent)
@@ -173,7 +180,9 @@ class Market(ThreadingHTTPServer):
     def _rows(self, query: dict[str, str]) -> Rows:
         start, end = int(query["startTime"]), int(query["endTime"])
         rows = self.rows[f"{query['symbol']} {query['interval']}"]
-        return [row for row in rows if start <= row[0] <= end][: int(query["limit"])]
+        return [row for row in rows if start <= row[0] <= end][
+            : min(int(query["limit"]), self.most)
+        ]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -204,9 +213,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def market(rows: Recorded, script: Sequence[Fault | None] = ()) -> Iterator[Market]:
+def market(
+    rows: Recorded, script: Sequence[Fault | None] = (), most: int = 1000
+) -> Iterator[Market]:
     """A running server, stopped at the end."""
-    server = Market(rows, script)
+    server = Market(rows, script, most)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
