@@ -104,7 +104,9 @@ def ingest(
 def backfill(
     domain: Domain,
     symbol: Annotated[list[str], typer.Option(help="Trading pair; repeatable.")],
-    since: Annotated[datetime, typer.Option(help="First minute, UTC.")],
+    since: Annotated[
+        datetime | None, typer.Option(help="First minute, UTC; default after the last landed one.")
+    ] = None,
     until: Annotated[datetime | None, typer.Option(help="End, UTC; default now.")] = None,
     json: Json = False,
 ) -> None:
@@ -112,8 +114,9 @@ def backfill(
     from tidemill.commands import ingest as command
 
     _known(domain)
+    start = since.replace(tzinfo=UTC) if since else None
     end = (until or datetime.now(UTC)).replace(tzinfo=UTC)
-    command.backfill(_settings(), symbol, since.replace(tzinfo=UTC), end, json)
+    command.backfill(_settings(), symbol, start, end, json)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tidemill import compose
 from tidemill.commands import run, show
-from tidemill.crypto.backfill import Fetched
+from tidemill.crypto.backfill import Fetched, landed_until
 from tidemill.crypto.backfill import backfill as fetch
 from tidemill.crypto.exchange import Exchange
 from tidemill.crypto.intake.files import symbol_from
@@ -47,20 +47,33 @@ def ingest(
 
 
 def backfill(
-    settings: Settings, symbols: Sequence[str], since: datetime, until: datetime, as_json: bool
+    settings: Settings,
+    symbols: Sequence[str],
+    since: datetime | None,
+    until: datetime,
+    as_json: bool,
 ) -> None:
     """Fetch what has not landed, then make the months that it touches.
 
+    Args:
+        settings: Home and exchange.
+        symbols: Trading pairs.
+        since: First minute; None means after each symbol's last one that has landed.
+        until: End, not included.
+        as_json: Report as JSON.
+
     Raises:
+        InputError: Without ``since``, no minute of a symbol has landed; nothing was fetched.
         TidemillError: Symbols could not be fetched to the end; what came of them, and the other
             symbols, is kept and made.
     """
     crypto = compose.crypto(settings)
     exchange = Exchange(base_url=settings.exchange_url)
-    span = int(since.timestamp()), int(until.timestamp())
+    starts = _starts(crypto.landing, [symbol_from(name) for name in symbols], since)
+    end = int(until.timestamp())
     done = {
-        symbol: _fetched(crypto.landing, exchange, symbol, *span)
-        for symbol in [symbol_from(name) for name in symbols]
+        symbol: _fetched(crypto.landing, exchange, symbol, start, end)
+        for symbol, start in starts.items()
     }
     reports = [
         {
@@ -83,6 +96,19 @@ def backfill(
     failed = [f"{symbol}: {fetched.error}" for symbol, fetched in done.items() if fetched.error]
     if failed:
         raise TidemillError("\n".join(failed))
+
+
+def _starts(landing: Landing, symbols: Sequence[str], since: datetime | None) -> dict[str, int]:
+    """Where each symbol's fetching starts, epoch seconds."""
+    if since is not None:
+        return dict.fromkeys(symbols, int(since.timestamp()))
+    ends = landed_until(landing)
+    if new := sorted(set(symbols) - set(ends)):
+        raise InputError(
+            f"no minute of {', '.join(new)} has landed, so there is none to go on from; "
+            "say where to start with --since, for example --since 2026-01-01"
+        )
+    return {symbol: ends[symbol] for symbol in symbols}
 
 
 def _fetched(

@@ -84,6 +84,16 @@ def _reached(landing: Landing, symbol: str) -> list[Span]:
     ]
 
 
+def landed_until(landing: Landing) -> dict[str, int]:
+    """The end of the last minute that has landed, epoch seconds, by symbol that has one."""
+    symbols = sorted({row["symbol"] for row in landing.ledger()})
+    return {
+        symbol: max(end for _, end in reached)
+        for symbol in symbols
+        if (reached := _reached(landing, symbol))
+    }
+
+
 def backfill(
     landing: Landing,
     exchange: Exchange,

@@ -32,7 +32,7 @@ from tests.unit.crypto.exchange_server import (
 from tests.unit.crypto.intake.desk import COUNTS, HEADER, Desk, queried
 from tests.unit.crypto.test_exchange import RECORDING, recorded
 from tidemill.crypto import backfill as module
-from tidemill.crypto.backfill import Fetched, Span, backfill, missing_spans
+from tidemill.crypto.backfill import Fetched, Span, backfill, landed_until, missing_spans
 from tidemill.crypto.exchange import Exchange, ExchangeError
 from tidemill.errors import InputError
 
@@ -155,6 +155,14 @@ def test_each_minute_is_either_missing_or_covered(
     assert missing == set(range(since, until)) - taken
     assert all(a < b for a, b in found)
     assert all(before[1] < after[0] for before, after in itertools.pairwise(found))
+
+
+def test_each_symbol_goes_on_after_its_last_landed_minute(desk: Desk) -> None:
+    desk.land(csv(*NINE[3:6]), "a_BTCUSDT.csv")
+    desk.land(csv(*NINE[:2]), "b_BTCUSDT.csv")
+    desk.land(csv(NINE[0]), "ETHUSDT.csv")
+    desk.land(csv(*range(START // 3600 * 3600, START + 18000, 3600)), "SOLUSDT.csv")
+    assert landed_until(desk.landing) == {"BTCUSDT": NINE[6], "ETHUSDT": NINE[1]}
 
 
 # Fetching
