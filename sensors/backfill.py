@@ -1,6 +1,6 @@
 """The hourly backfill: what an exchange has and the lake has not."""
 
-import time
+from datetime import UTC, datetime
 
 import dagster as dg
 from pydantic import Field
@@ -10,18 +10,21 @@ from tidemill.crypto.build import Crypto
 from tidemill.errors import InputError, TidemillError
 
 DAY_S = 86_400
+FIRST = ["BTCUSDT", "ETHUSDT"]
+"""What a home where nothing has landed begins with."""
 
 
 class Wanted(dg.Config):
     """What to fetch.
 
     Attributes:
-        symbols: Trading pairs, as the exchange names them.
-        days: How far back to look for minutes that have not landed.
+        symbols: Trading pairs, as the exchange names them; empty means each that has landed
+            minutes and that the exchange has, or ``FIRST`` where nothing has landed.
+        days: How far back to look at most, for symbols that stood still or have not landed.
     """
 
-    symbols: list[str] = Field(default_factory=lambda: ["BTCUSDT", "ETHUSDT"])
-    days: int = 7
+    symbols: list[str] = Field(default_factory=list)
+    days: int = 30
 
 
 @dg.op(retry_policy=dg.RetryPolicy(max_retries=2, delay=60, backoff=dg.Backoff.EXPONENTIAL))
@@ -31,20 +34,29 @@ def fetch_missing(
     crypto: dg.ResourceParam[Crypto],
     exchange: ExchangeResource,
 ) -> None:
-    """Land the minutes of the last days that have not landed; sensors do the rest.
+    """Land the minutes after each symbol's last landed one; sensors do the rest.
 
     Each symbol has its turn, whatever became of the one before it.
 
     Raises:
         dg.Failure: Symbols failed; tried again unless a repeat can change none of them.
     """
-    from tidemill.crypto.backfill import backfill
+    from tidemill.crypto.backfill import backfill, landed_until
+    from tidemill.crypto.exchange import UnknownSymbolError
 
-    now = int(time.time())
     client = exchange.client()
+    now = int(client.clock())
+    earliest = now - config.days * DAY_S
+    ends = landed_until(crypto.landing)
     failed: dict[str, TidemillError] = {}
-    for symbol in config.symbols:
-        done = backfill(crypto.landing, client, symbol, now - config.days * DAY_S, now)
+    for symbol in config.symbols or list(ends) or FIRST:
+        since = ends.get(symbol, earliest)
+        if since < earliest:
+            context.log.warning(_cut(symbol, since, earliest, config.days))
+        done = backfill(crypto.landing, client, symbol, max(since, earliest), now)
+        if isinstance(done.error, UnknownSymbolError) and not config.symbols:
+            context.log.info(f"{symbol}: not on {client.base_url}, left out")
+            continue
         context.log.info(f"{symbol}: {done.rows} minutes fetched, {done.good} new")
         if done.error:
             failed[symbol] = done.error
@@ -53,6 +65,16 @@ def fetch_missing(
             "; ".join(f"{symbol}: {error}" for symbol, error in failed.items()),
             allow_retries=not all(isinstance(error, InputError) for error in failed.values()),
         )
+
+
+def _cut(symbol: str, since_s: int, earliest_s: int, days: int) -> str:
+    since, earliest = (
+        f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}" for at in (since_s, earliest_s)
+    )
+    return (
+        f"{symbol}: landed until {since}, but 'days' is {days}, so {since} to {earliest} UTC is "
+        f"left out; to fetch it: tidemill backfill crypto --symbol {symbol} --since {since}"
+    )
 
 
 @dg.job(description="Fetches the minutes that have not landed from the exchange.")

@@ -53,11 +53,16 @@ _EXCERPT: Final = 200
 # Codes of the exchange that say "try again" whatever the HTTP status: unknown, disconnected, too
 # many requests, unexpected response, time-out, busy, shutting down.
 _PASSING_CODES: Final = frozenset({-1000, -1001, -1003, -1006, -1007, -1008, -1016})
+_UNKNOWN_SYMBOL: Final = -1121
 _RERUN: Final = "What was stored is kept; run it again to resume after the last stored bar."
 
 
 class ExchangeError(TidemillError):
     """The exchange gave no usable answer within the tries and waits that were allowed."""
+
+
+class UnknownSymbolError(InputError):
+    """The exchange has no such trading pair."""
 
 
 def interval_seconds(interval: str) -> int:
@@ -189,6 +194,7 @@ class Exchange:
             ``timestamp`` strictly increases, within a page and from page to page.
 
         Raises:
+            UnknownSymbolError: The exchange has no such symbol.
             InputError: The exchange refuses the request or this country, a row is malformed, or an
                 argument is out of range (the last one before any request).
             ExchangeError: The tries are used up, or the exchange asks for too long a wait. Pages
@@ -339,7 +345,8 @@ class _Line:
         if 400 <= status < 500 and isinstance(payload, dict):
             code = payload.get("code")
             if isinstance(code, int) and code not in _PASSING_CODES:
-                raise InputError(
+                kind = UnknownSymbolError if code == _UNKNOWN_SYMBOL else InputError
+                raise kind(
                     f"the exchange refuses {self.query.symbol} {self.query.interval}: "
                     f"code {code}, {payload.get('msg')!r}. Pairs are written in upper case, as "
                     f"BTCUSDT; {self.exchange.base_url}/api/v3/exchangeInfo lists them"
