@@ -144,29 +144,27 @@ class _Work:
 
     def fetch(self, start: int, end: int, heard: Callable[[int], None]) -> None:
         """Fetch a span; whatever ends it early, Ctrl-C too, the pages that came are landed."""
-        at = start
         try:
             for page in self.exchange.klines(self.symbol, start, end):
                 self.rows += page.height
                 self.pages.append(page)
                 heard(page.height)
                 if sum(page.height for page in self.pages) >= BATCH_ROWS:
-                    at = self._land(at)
+                    self._land(start)
         finally:
-            self._land(at)
+            self._land(start)
 
-    def _land(self, since: int) -> int:
-        """Land the pages so far, which answer from ``since`` on; returns where the next start."""
+    def _land(self, since: int) -> None:
+        """Land the pages so far, the last of what was asked for from ``since`` on."""
         import polars as pl
 
         if not self.pages:
-            return since
+            return
         batch, self.pages = pl.concat(self.pages), []
         origin = f"{self.exchange.base_url} {self.symbol} 1m"
         self.landed += self.landing.land_rows(batch, self.symbol, origin, MINUTE_S)
         until = int(batch.item(-1, "timestamp")) + MINUTE_S
         self._note(missing_spans(self.landing, self.symbol, since, until))
-        return until
 
     def absent(self) -> list[Span]:
         """The gaps that this exchange is known to have."""
