@@ -73,10 +73,14 @@ def written(
     partitions: Sequence[Partition],
     charts: Mapping[str, bytes] | None = None,
 ) -> dg.MaterializeResult:
-    """Rows, bytes, seconds, SQL, a preview and charts, with the contract's answer."""
+    """Rows, bytes, seconds, SQL, a preview and charts, with the contract's answer.
+
+    What was written is that of all the run's partitions, which Dagster shows with each of them.
+    """
     violations, preview = lake.inspect(table, partitions, PREVIEW_ROWS)
     metadata: dict[str, Any] = {
-        "dagster/row_count": sum(w.rows for w in made),
+        "dagster/row_count": lake.snapshot(table).rows,
+        "rows written": sum(w.rows for w in made),
         "bytes": sum(w.size for w in made),
         "seconds": round(sum(w.seconds for w in made), 3),
         "partitions": len(partitions),

@@ -59,6 +59,11 @@ def state(home: Path) -> State:
     return found
 
 
+def commits(home: Path) -> set[Path]:
+    """The files of all commits of the lake."""
+    return set((home / "lake").glob("*/*/_delta_log/*.json"))
+
+
 def land(home: Path, folder: Path, months: int, seed: int) -> None:
     crypto = compose.crypto(Settings.current(home))
     for symbol in ("AAAUSDT", "BBBUSDT"):
@@ -76,20 +81,27 @@ def test_a_killed_run_leaves_each_partition_old_or_new(tmp_path: Path) -> None:
     old = state(home)
     land(home, tmp_path, 4, seed=2)  # fills gaps of the months made before, and adds a month
     shutil.copytree(home, saved)
-    started = time.monotonic()
+    before, started = commits(home), time.time()
     run(home)
-    takes = time.monotonic() - started
+    takes = time.time() - started
+    times = [log.stat().st_mtime for log in commits(home) - before]
+    commits_take = max(times) - min(times)
     new = state(home)
     changed = {name for name in old if old[name] != new[name]}
     assert {"raw_candles", "daily_ohlc", "filled_series"} <= changed
 
     rng = random.Random(11)
     seen_between = 0
-    for _ in range(KILLS):
+    for number in range(KILLS):
         shutil.rmtree(home)
         shutil.copytree(saved, home)
         process = run(home, wait=False)
-        time.sleep(rng.uniform(0.2, 1.0) * takes)
+        if number % 2:
+            time.sleep(rng.uniform(0.2, 1.0) * takes)
+        else:  # among the commits, however long the machine takes to get there
+            while commits(home) <= before and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0.0, 0.8) * commits_take)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         killed = state(home)

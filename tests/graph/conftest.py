@@ -31,12 +31,14 @@ class House:
     Attributes:
         settings: With that home.
         crypto: The tables in it.
+        files: What landed, by symbol.
         truth: What was put into the files, by symbol.
         instance: Its Dagster instance.
     """
 
     settings: Settings
     crypto: Crypto
+    files: dict[str, Path]
     truth: dict[str, simulator.Truth]
     instance: dg.DagsterInstance
 
@@ -45,13 +47,13 @@ def land(folder: Path, instance: dg.DagsterInstance) -> House:
     """Two simulated symbols, landed in a new home."""
     settings = Settings.current(folder / "home")
     crypto = compose.crypto(settings)
-    truth = {}
+    files, truth = {}, {}
     for symbol, start in (("AAAUSDT", date(2024, 1, 20)), ("BBBUSDT", date(2024, 3, 1))):
         market = simulator.Market(symbol, start, 90 * 1440, 100.0, "kaggle_eth")
-        path = folder / f"{symbol}.csv"
+        path = files[symbol] = folder / f"{symbol}.csv"
         truth[symbol] = simulator.simulate(path, market, FAULTS)
         crypto.landing.land_file(path)
-    return House(settings, crypto, truth, instance)
+    return House(settings, crypto, files, truth, instance)
 
 
 def make_all(house: House) -> list[str]:

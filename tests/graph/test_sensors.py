@@ -1,7 +1,9 @@
 """What the sensors ask for is what is there to do, and the runs they ask for do it."""
 
 import os
+import shutil
 import time
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from tests.graph.conftest import House
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Months
 from tidemill.crypto.intake import inbox
+from tidemill.crypto.intake.landing import Landing
 from tidemill.definitions import defs
+from tidemill.errors import TidemillError
 
 
 def tick(house: House, sensor: dg.SensorDefinition, cursor: str | None = None) -> dg.SensorResult:
@@ -34,7 +38,12 @@ def resources(house: House) -> dict[str, object]:
 def test_landed_files_become_runs_and_symbols_and_then_nothing_more(house: House) -> None:
     first = tick(house, landed_candles)
     requests = first.run_requests or []
-    assert [r.run_key for r in requests] == ["0 AAAUSDT -1", "1 BBBUSDT -1"]
+    ledger = house.crypto.landing.ledger()
+    landed = [f"{row['landed_at'].isoformat()}+00:00" for row in ledger]
+    assert [r.run_key for r in requests] == [
+        f"AAAUSDT 2024-01-01 2024-04-01 {landed[0]}",
+        f"BBBUSDT 2024-03-01 2024-05-01 {landed[1]}",
+    ]
     (added,) = first.dynamic_partitions_requests or []
     assert list(added.partition_keys) == ["AAAUSDT", "BBBUSDT"]
     house.instance.add_dynamic_partitions("symbol", ["AAAUSDT", "BBBUSDT"])
@@ -87,6 +96,73 @@ def test_a_file_that_lands_while_its_months_are_made_is_not_forgotten(
     monkeypatch.undo()
     (request,) = tick(house, landed_candles).run_requests or []
     assert request.tags["dagster/asset_partition_range_end"] == "2024-05-01|AAAUSDT"
+
+
+def test_a_symbol_that_a_run_is_at_is_left_alone_and_the_others_keep_their_keys(
+    house: House,
+) -> None:
+    first, second = tick(house, landed_candles).run_requests or []
+    house.instance.add_run(started(first.tags))
+    (left,) = tick(house, landed_candles).run_requests or []
+    assert left.run_key == second.run_key
+    span = house.crypto.months("AAAUSDT")
+    assert span is not None
+    house.crypto.raw_candles("AAAUSDT", span)
+    (left,) = tick(house, landed_candles).run_requests or []
+    assert left.run_key == second.run_key
+
+
+def started(tags: Mapping[str, str]) -> dg.DagsterRun:
+    return dg.DagsterRun("crypto_months", status=dg.DagsterRunStatus.STARTED, tags=dict(tags))
+
+
+def test_what_lands_again_after_a_reset_is_asked_for_anew(house: House) -> None:
+    before = {r.run_key for r in tick(house, landed_candles).run_requests or []}
+    cursor = tick(house, landed_candles).cursor
+    shutil.rmtree(house.crypto.lake.root)
+    shutil.rmtree(house.crypto.landing.folder)
+    house.crypto.landing.land_file(house.files["AAAUSDT"])
+    again = tick(house, landed_candles, cursor)
+    (request,) = again.run_requests or []
+    assert request.run_key not in before
+    assert again.asset_events
+
+
+def test_a_file_that_fails_for_another_reason_than_itself_stays_and_stops_no_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = inbox.folder(house.crypto.landing)
+    for name in ("DDDUSDT.csv", "EEEUSDT.csv", "FFFUSDT.csv.part"):
+        (folder / name).write_text("timestamp,open,high,low,close,volume\n1709251200,5,5,5,5,1\n")
+        os.utime(folder / name, (time.time() - 60, time.time() - 60))
+    (request,) = tick(house, dropped_files).run_requests or []
+    land_file = Landing.land_file
+
+    def failing(self: Landing, path: Path) -> object:
+        if path.name == "DDDUSDT.csv":
+            raise TidemillError("1 MiB are too few")
+        return land_file(self, path)
+
+    monkeypatch.setattr(Landing, "land_file", failing)
+    run = crypto_inbox.execute_in_process(
+        run_config=request.run_config,
+        resources=resources(house),
+        instance=house.instance,
+        raise_on_error=False,
+    )
+    assert not run.success
+    assert {p.name for p in folder.iterdir()} == {"DDDUSDT.csv", "FFFUSDT.csv.part"}
+    assert "EEEUSDT" in house.crypto.symbols()
+
+
+def test_a_refused_file_does_not_take_the_place_of_another(house: House) -> None:
+    folder, refused = inbox.folder(house.crypto.landing), house.crypto.landing.folder / "refused"
+    for content in ("a,b\n1,2\n", "c,d\n3,4\n"):
+        (folder / "XXXUSDT.csv").write_text(content)
+        inbox.take(house.crypto.landing, "XXXUSDT.csv")
+    kept = [path for path in refused.iterdir() if path.suffix == ".csv"]
+    assert {path.read_text() for path in kept} == {"a,b\n1,2\n", "c,d\n3,4\n"}
+    assert all(path.with_name(f"{path.name}.txt").exists() for path in kept)
 
 
 def test_a_dropped_file_lands_once_it_is_settled(house: House) -> None:

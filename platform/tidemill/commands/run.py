@@ -81,7 +81,7 @@ def run_pending(settings: Settings) -> dict[str, Any]:
     instance.prepare(settings)
     crypto = compose.crypto(settings)
     started = time.perf_counter()
-    pending = [(symbol, months) for _, symbol, months in crypto.pending()]
+    pending = [(needed.symbol, needed.months) for needed in crypto.pending()]
     report = _make(settings, crypto, pending, None)
     symbols = sorted({symbol for symbol, _ in pending})
     return report | {"symbols": symbols, "seconds": round(time.perf_counter() - started, 2)}

@@ -23,8 +23,8 @@ def status(settings: Settings) -> dict[str, Any]:
         "tables": [_table(crypto, table) for table in crypto.lake.tables],
         "symbols": [_symbol(symbol, ledger) for symbol in crypto.symbols()],
         "pending": [
-            {"symbol": symbol, "from": months.first, "to": months.last}
-            for _, symbol, months in crypto.pending()
+            {"symbol": needed.symbol, "from": needed.months.first, "to": needed.months.last}
+            for needed in crypto.pending()
         ],
         "failed_checks": {
             name: differences for name, check in held.items() if (differences := check(crypto))

@@ -1,8 +1,8 @@
 """Makes each crypto table for a symbol, or for some of its months, from the tables before it."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from tidemill.crypto import transforms
 from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.base import Engine, ParquetSource, Source, TableSource
 from tidemill.errors import TidemillError
+from tidemill.lake.commit import Overtaken
 from tidemill.lake.contracts import Table, Type, polars_schema, text_literal
-from tidemill.lake.snapshot import Partition
+from tidemill.lake.snapshot import Partition, Snapshot
 from tidemill.lake.store import Lake, Written
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ LANDED = {
     "close": Type.DOUBLE,
     "volume": Type.DOUBLE,
 }
+
+
+LedgerRow = dict[str, Any]
+Plan = tuple[Callable[..., Any], dict[str, Source]]
+"""A transform and what it reads, by the names of its arguments."""
+
+TRIES = 5
+"""Of making a table whose sources change meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,15 @@ class Months:
         return _epoch(self.first), _epoch(after)
 
 
+@dataclass(frozen=True)
+class Pending:
+    """Months of a symbol that lack something, and when that landed (UTC)."""
+
+    symbol: str
+    months: Months
+    landed_at: datetime
+
+
 def _epoch(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
 
@@ -107,82 +125,97 @@ class Crypto:
             min(row["first_at"] for row in rows), max(row["last_at"] for row in rows)
         )
 
-    def waiting(self) -> list[tuple[int, str, Months]]:
-        """What landed after its months were last made: position in the ledger, symbol, months."""
-        made: dict[tuple[str, ...], int] = {}
-        for file in self.lake.snapshot(c.DAILY_OHLC).files:
-            made[tuple(file.partition.values())] = file.modified_ms
+    def waiting(self) -> list[Pending]:
+        """What landed after its months were last made, a file and symbol each."""
+        made = _newest(self.lake.snapshot(c.DAILY_OHLC))
+        bars = _newest(self.lake.snapshot(c.RAW_BARS))
         found = []
         for row in self.landing.ledger():
             if not row["good"]:
                 continue
+            symbol = row["symbol"]
             months = Months.spanning(row["first_at"], row["last_at"])
-            newest = max(
-                made.get((row["symbol"], str(m.year), str(m.month)), 0) for m in months.starts()
-            )
-            if newest < row["landed_at"].replace(tzinfo=UTC).timestamp() * 1000:
-                found.append((row["position"], row["symbol"], months))
+            of_month = [made.get((symbol, str(m.year), str(m.month)), 0) for m in months.starts()]
+            if row["interval_s"] == MINUTE_S:
+                # A month that the file has no minute in may have no row; ``pending`` counts them.
+                at_ms = max(of_month)
+            elif row["interval_s"] <= transforms.DAY_S:
+                at_ms = min(bars.get((symbol,), 0), *of_month)
+            else:
+                at_ms = bars.get((symbol,), 0)
+            landed_at = row["landed_at"].replace(tzinfo=UTC)
+            if at_ms < landed_at.timestamp() * 1000:
+                found.append(Pending(symbol, months, landed_at))
         return found
 
-    def pending(self) -> list[tuple[int, str, Months]]:
+    def pending(self) -> list[Pending]:
         """What is still to be made: what waits, and every month of a symbol that lacks minutes.
 
         A file that lands while its months are being made is older than what was made without it;
         the count of its minutes tells.
         """
         found = self.waiting()
-        waiting = {symbol for _, symbol, _ in found}
         minutes: Counter[str] = Counter()
         for file in self.lake.snapshot(c.RAW_CANDLES).files:
             minutes[file.partition["symbol"]] += file.rows
         landed: Counter[str] = Counter()
-        last: dict[str, int] = {}
+        last: dict[str, datetime] = {}
         for row in self.landing.ledger():
-            last[row["symbol"]] = row["position"]
+            last[row["symbol"]] = row["landed_at"].replace(tzinfo=UTC)
             if row["interval_s"] == MINUTE_S:
                 landed[row["symbol"]] += row["good"]
-        for symbol in sorted(set(landed) - waiting):
+        for symbol in sorted(set(landed) - {waits.symbol for waits in found}):
             months = self.months(symbol)
             if landed[symbol] != minutes[symbol] and months is not None:
-                found.append((last[symbol], symbol, months))
+                found.append(Pending(symbol, months, last[symbol]))
         return found
 
     def raw_candles(self, symbol: str, months: Months) -> Written:
         """Minute bars of some months, from the landing folder."""
         start, end = months.span_s()
-        files = self._landed(symbol, lambda row: row["interval_s"] == MINUTE_S)
-        inside = f"timestamp >= {start} and timestamp < {end}"
-        seed = self._last_price_before(files, start)
-        if seed is not None:
-            inside = f"({inside} or timestamp = {seed})"
-        source = ParquetSource(
-            paths=[path for path, _ in files],
-            columns=LANDED | {"is_seed": Type.BOOLEAN},
-            select={name: name for name in LANDED}
-            | {"symbol": text_literal(symbol), "is_seed": f"timestamp < {start}"},
-            where=inside,
-        )
-        has_empty = any(row["empty_prices"] for _, row in files)
-        transform = transforms.raw_candles if has_empty else transforms.whole_candles
-        return self._write(c.RAW_CANDLES, transform, {"landed": source}, months.partitions(symbol))
+
+        def plan() -> Plan:
+            files = self._landed(symbol, lambda row: row["interval_s"] == MINUTE_S)
+            needed = _overlapping(files, start, end)
+            inside, seed = f"timestamp >= {start} and timestamp < {end}", None
+            has_empty = any(row["empty_prices"] for _, row in needed)
+            if has_empty:
+                seed = self._last_price_before(files, start)
+            if seed is not None:
+                inside = f"({inside} or timestamp = {seed})"
+                needed = _overlapping(files, seed, end)
+            landed = ParquetSource(
+                paths=[path for path, _ in needed],
+                columns=LANDED | {"is_seed": Type.BOOLEAN},
+                select={name: name for name in LANDED}
+                | {"symbol": text_literal(symbol), "is_seed": f"timestamp < {start}"},
+                where=inside,
+            )
+            transform = transforms.raw_candles if has_empty else transforms.whole_candles
+            return transform, {"landed": landed}
+
+        return self._write(c.RAW_CANDLES, plan, months.partitions(symbol))
 
     def raw_bars(self, symbols: Sequence[str]) -> Written:
         """Bars longer than a minute, from the landing folder."""
-        partitions = [{"symbol": symbol} for symbol in symbols]
-        source = self._longer_bars(symbols)
-        return self._write(c.RAW_BARS, transforms.raw_bars, {"landed": source}, partitions)
+        return self._write(
+            c.RAW_BARS,
+            lambda: (transforms.raw_bars, {"landed": self._longer_bars(symbols)}),
+            [{"symbol": symbol} for symbol in symbols],
+        )
 
     def daily_ohlc(self, symbol: str, months: Months) -> Written:
         """Daily bars of some months."""
         start, end = months.span_s()
         partitions = months.partitions(symbol)
-        sources = {
-            "raw_candles": TableSource(self.lake, c.RAW_CANDLES, partitions),
-            "longer_bars": self._longer_bars(
-                [symbol], f"timestamp >= {start} and timestamp < {end}"
-            ),
-        }
-        return self._write(c.DAILY_OHLC, transforms.daily_ohlc, sources, partitions)
+
+        def plan() -> Plan:
+            minutes = TableSource(self.lake, c.RAW_CANDLES, partitions)
+            inside = f"timestamp >= {start} and timestamp < {end}"
+            bars = self._longer_bars([symbol], inside)
+            return transforms.daily_ohlc, {"raw_candles": minutes, "longer_bars": bars}
+
+        return self._write(c.DAILY_OHLC, plan, partitions)
 
     def candle_gaps(self, symbols: Sequence[str]) -> Written:
         """Missing minutes."""
@@ -272,8 +305,8 @@ class Crypto:
         self, table: Table, transform: Callable[..., Any], source: Table, symbols: Sequence[str]
     ) -> Written:
         partitions = [{"symbol": symbol} for symbol in symbols]
-        rows: dict[str, Source] = {source.name: TableSource(self.lake, source, partitions)}
-        return self._write(table, transform, rows, partitions)
+        rows = TableSource(self.lake, source, partitions)
+        return self._write(table, lambda: (transform, {source.name: rows}), partitions)
 
     def _from_series(
         self,
@@ -283,21 +316,36 @@ class Crypto:
     ) -> Written:
         import polars as pl
 
-        rows = pl.concat([make(self.series(symbol)) for symbol in symbols])
-        return self.lake.replace_frame(table, rows, [{"symbol": symbol} for symbol in symbols])
+        partitions = [{"symbol": symbol} for symbol in symbols]
+        series = TableSource(self.lake, c.FILLED_SERIES, partitions)
+
+        def work() -> Written:
+            read = series.state()
+            rows = pl.concat([make(self.series(symbol)) for symbol in symbols])
+            written = self.lake.replace_frame(
+                table, rows, partitions, lambda: series.state() == read
+            )
+            return replace(written, sql=f"-- Polars: {make.__module__}.{make.__name__}")
+
+        return _until_still(work)
 
     def _write(
-        self,
-        table: Table,
-        transform: Callable[..., Any],
-        sources: dict[str, Any],
-        partitions: Sequence[Partition],
+        self, table: Table, plan: Callable[[], Plan], partitions: Sequence[Partition]
     ) -> Written:
-        return self.engine.write(self.lake, table, transform, sources, partitions)
+        def work() -> Written:
+            transform, sources = plan()
+            read = _states(sources)
+
+            def still() -> bool:
+                return _states(plan()[1]) == read
+
+            return self.engine.write(self.lake, table, transform, sources, partitions, still)
+
+        return _until_still(work)
 
     def _landed(
-        self, symbol: str, wanted: Callable[[dict[str, Any]], bool]
-    ) -> list[tuple[Path, dict[str, Any]]]:
+        self, symbol: str, wanted: Callable[[LedgerRow], bool]
+    ) -> list[tuple[Path, LedgerRow]]:
         return [
             (self.landing.folder / row["path"], row)
             for row in self.landing.ledger(symbol)
@@ -323,12 +371,12 @@ class Crypto:
         )
 
     def _last_price_before(
-        self, files: Sequence[tuple[Path, dict[str, Any]]], start_s: int
+        self, files: Sequence[tuple[Path, LedgerRow]], start_s: int
     ) -> int | None:
         """When a price was last known before ``start_s``, for empty prices right after it."""
         start = datetime.fromtimestamp(start_s, UTC).replace(tzinfo=None)
         earlier = [path for path, row in files if row["first_at"] < start]
-        if not earlier or not any(row["empty_prices"] for _, row in files):
+        if not earlier:
             return None
         from tidemill.engines.duck import connection
 
@@ -341,9 +389,37 @@ class Crypto:
         return found[0] if found else None
 
 
+def _overlapping(
+    files: Sequence[tuple[Path, LedgerRow]], start_s: int, end_s: int
+) -> list[tuple[Path, LedgerRow]]:
+    """The landed files that may have bars from ``start_s`` to before ``end_s``."""
+    start, end = (datetime.fromtimestamp(s, UTC).replace(tzinfo=None) for s in (start_s, end_s))
+    return [(p, row) for p, row in files if row["first_at"] < end and row["last_at"] >= start]
+
+
+def _newest(snapshot: Snapshot) -> dict[tuple[str, ...], int]:
+    """When each partition was written last, epoch milliseconds."""
+    return {tuple(file.partition.values()): file.modified_ms for file in snapshot.files}
+
+
+def _states(sources: Mapping[str, Source]) -> list[Hashable]:
+    return [source.state() for source in sources.values()]
+
+
+def _until_still(work: Callable[[], Written]) -> Written:
+    """Do work again when what it read changed before its commit."""
+    for left in reversed(range(TRIES)):
+        try:
+            return work()
+        except Overtaken:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
 def _by_file(
-    files: Sequence[tuple[Path, dict[str, Any]]],
-    value: Callable[[dict[str, Any]], str],
+    files: Sequence[tuple[Path, LedgerRow]],
+    value: Callable[[LedgerRow], str],
     otherwise: str,
 ) -> str:
     """SQL that gives a value of the ledger's row for the file that a row is in."""

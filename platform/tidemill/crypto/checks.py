@@ -14,7 +14,7 @@ def rows_not_conserved(crypto: Crypto) -> Differences:
 
     A symbol of which something landed after it was made last waits, and is not told of here.
     """
-    waiting = {symbol for _, symbol, _ in crypto.waiting()}
+    waiting = {waits.symbol for waits in crypto.waiting()}
     raw, landed = (crypto.lake.snapshot(t).scan() for t in (c.RAW_CANDLES, c.LANDED_FILES))
     found = _rows(
         f"""

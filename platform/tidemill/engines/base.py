@@ -1,6 +1,6 @@
 """What a transform may read, and what every engine can do with it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tidemill.errors import TidemillError
 from tidemill.lake.contracts import IBIS_TYPES, Table, Type, text_literal
-from tidemill.lake.snapshot import Partition
+from tidemill.lake.snapshot import Partition, Snapshot
 from tidemill.lake.store import Lake, Written
 
 
@@ -24,6 +24,9 @@ class Source(Protocol):
 
     def spark(self, session: Any) -> Any:
         """A Spark DataFrame."""
+
+    def state(self) -> Hashable:
+        """What it reads at this moment; as long as this is the same, so are the rows."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,15 @@ class TableSource:
 
     def duckdb(self) -> str:
         """The exact files of the partitions, filtered."""
+        return f"(select * from {self._within().scan()} where {self.where})"
+
+    def state(self) -> Hashable:
+        """The files of the partitions."""
+        return tuple(file.relative for file in self._within().files)
+
+    def _within(self) -> Snapshot:
         snapshot = self.lake.snapshot(self.table)
-        if self.partitions is not None:
-            snapshot = snapshot.within(self.partitions)
-        return f"(select * from {snapshot.scan()} where {self.where})"
+        return snapshot if self.partitions is None else snapshot.within(self.partitions)
 
     def spark(self, session: Any) -> Any:
         """The same version through Spark's own Delta reader."""
@@ -108,6 +116,10 @@ class ParquetSource:
         ]
         return frame.where(self.where).selectExpr(*chosen)
 
+    def state(self) -> Hashable:
+        """The files."""
+        return tuple(self.paths)
+
 
 def spark_type(type_: Type) -> str:
     """The type's name in Spark SQL."""
@@ -156,6 +168,7 @@ class Engine(Protocol):
         transform: Callable[..., Any],
         sources: Mapping[str, Source],
         partitions: Sequence[Partition],
+        still: Callable[[], bool],
     ) -> Written:
         """Replace exactly ``partitions`` of ``table`` by ``transform`` over the sources.
 
@@ -165,6 +178,10 @@ class Engine(Protocol):
             transform: Takes one Ibis table for each source, by name; gives the table's rows.
             sources: What each argument reads.
             partitions: One mapping of every partition column each.
+            still: Asked before the commit whether the sources are as they were.
+
+        Raises:
+            Overtaken: ``still`` said no; nothing was written.
         """
 
     def close(self) -> None:

@@ -45,13 +45,14 @@ class DuckEngine:
         transform: Callable[..., Any],
         sources: Mapping[str, Source],
         partitions: Sequence[Partition],
+        still: Callable[[], bool],
     ) -> Written:
         """As ``Engine.write`` says."""
         sql = compiled(transform, {n: s.columns for n, s in sources.items()}, "duckdb")
         with connection(self.memory_limit_mb) as con:
             for name, source in sources.items():
                 con.execute(f'create view "{name}" as select * from {source.duckdb()}')
-            return lake.replace(table, con, sql, partitions, {"engine": self.name})
+            return lake.replace(table, con, sql, partitions, {"engine": self.name}, still)
 
     def close(self) -> None:
         """Nothing is held between transforms."""

@@ -11,6 +11,7 @@ from typing import Any
 from tidemill import progress
 from tidemill.engines.base import Source, compiled, predicate, spark_type
 from tidemill.errors import TidemillError
+from tidemill.lake.commit import Overtaken
 from tidemill.lake.contracts import Table, Type
 from tidemill.lake.snapshot import Partition
 from tidemill.lake.store import Lake, Written
@@ -93,6 +94,7 @@ class SparkEngine:
         transform: Callable[..., Any],
         sources: Mapping[str, Source],
         partitions: Sequence[Partition],
+        still: Callable[[], bool],
     ) -> Written:
         """As ``Engine.write`` says."""
         started = time.perf_counter()
@@ -105,6 +107,8 @@ class SparkEngine:
             *[f"cast(`{c.name}` as {spark_type(c.type)}) as `{c.name}`" for c in table.columns]
         )
         lake.ensure(table)
+        if not still():
+            raise Overtaken(f"{table.id}: what it is made from has changed")
         if table.sort_by:
             frame = frame.repartition(*table.partition_by).sortWithinPartitions(
                 *table.partition_by, *table.sort_by

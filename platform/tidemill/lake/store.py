@@ -118,6 +118,7 @@ class Lake:
         query: str,
         partitions: Sequence[Partition],
         note: Mapping[str, str] | None = None,
+        still: Callable[[], bool] | None = None,
     ) -> Written:
         """Replace exactly these partitions by the rows of ``query``, in one commit.
 
@@ -131,9 +132,12 @@ class Lake:
             query: SQL that gives the contract's columns.
             partitions: One mapping of every partition column each; ``[{}]`` for a table without.
             note: Added to the commit's audit trail.
+            still: Asked right before the commit whether what the query read is still what it would
+                read now; else a slow writer would put old rows over newer ones.
 
         Raises:
             ContractError: The rows break the contract, or lie outside ``partitions``.
+            Overtaken: ``still`` said no; nothing was written.
         """
         started = time.perf_counter()
         asked = checks.named(table, partitions)
@@ -143,9 +147,13 @@ class Lake:
             staged = files.write(table, con, query, folder)
             try:
                 checks.refuse_files(table, staged.files, asked)
-                version = self._swap(
-                    table, staged, lambda now: now.within(partitions), commit.strict(note or {})
-                )
+
+                def old(now: Snapshot) -> Snapshot:
+                    if still is not None and not still():
+                        raise commit.Overtaken(f"{table.id}: what it is made from has changed")
+                    return now.within(partitions)
+
+                version = self._swap(table, staged, old, commit.strict(note or {}))
             except TidemillError:  # no commit was made; after any other error one may have been
                 staged.discard()
                 raise
@@ -155,12 +163,16 @@ class Lake:
         return Written(table.id, version, staged.rows, staged.size, seconds, query)
 
     def replace_frame(
-        self, table: Table, rows: "pl.DataFrame", partitions: Sequence[Partition]
+        self,
+        table: Table,
+        rows: "pl.DataFrame",
+        partitions: Sequence[Partition],
+        still: Callable[[], bool] | None = None,
     ) -> Written:
         """``replace`` by the rows of a small frame."""
         with duck.cursor() as con:
             con.register("rows", checks.typed(table, rows).to_arrow())
-            return self.replace(table, con, "select * from rows", partitions)
+            return self.replace(table, con, "select * from rows", partitions, still=still)
 
     def append(
         self, table: Table, rows: "pl.DataFrame", app_id: str, version: int

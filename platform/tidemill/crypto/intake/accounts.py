@@ -114,5 +114,5 @@ def record(report: Landed, arrival: Arrival, position: int, path: str | None) ->
         "first_at": at(report.first_s),
         "last_at": at(report.last_s),
         "path": path,
-        "landed_at": arrival.at.replace(tzinfo=None),
+        "landed_at": datetime.now(UTC).replace(tzinfo=None),
     }

@@ -5,6 +5,7 @@ landed before, else the one that stands earlier in the file.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ def classify(
     con: "duckdb.DuckDBPyConnection",
     symbol: str,
     interval_s: int,
-    earlier: Sequence[Path],
+    earlier: Mapping[Path, tuple[datetime, datetime]],
     target: Path,
 ) -> dict[str, Any]:
     """Sort one symbol's rows into good and duplicate, and write the good ones to ``target``.
@@ -34,16 +35,18 @@ def classify(
         con: Holds ``parsed``.
         symbol: Whose rows.
         interval_s: Length of the bars.
-        earlier: Parquet files of the rows that landed before, of this symbol and interval.
+        earlier: The first and the last time in each Parquet file of rows that landed before, of
+            this symbol and interval.
         target: Where the good rows go, by time.
 
     Returns:
         The counts of a ``Landed`` report.
     """
     mine = f"symbol = {text_literal(symbol)}"
-    before = _landed(earlier)
-    _reject_unfillable(con, mine, interval_s, before)
-    order = "" if _find_repeats(con, mine, before) else "order by ts"
+    _reject_unfillable(con, mine, interval_s, _landed(list(earlier)))
+    first, last = _span(con, mine)
+    nearby = [path for path, span in earlier.items() if span[0] <= last and span[1] >= first]
+    order = "" if _find_repeats(con, mine, _landed(nearby)) else "order by ts"
     copied = con.execute(
         f"copy (select ts as timestamp, {', '.join(NUMBERS)} from parsed where reason is null "
         f"and {mine} and rowid not in (select id from repeats) {order}) "
@@ -81,6 +84,15 @@ def _empty_prices(
     rows = f"read_parquet({text_literal(str(target))})"
     found = con.execute(f"select count(*) from {rows} where {_lacking()}").fetchone()
     return int(found[0]) if found else 0
+
+
+def _span(con: "duckdb.DuckDBPyConnection", mine: str) -> tuple[datetime, datetime]:
+    """The first and the last time of a symbol's rows."""
+    ((first, last),) = con.execute(
+        "select make_timestamp(min(ts) * 1000000), make_timestamp(max(ts) * 1000000) "
+        f"from parsed where reason is null and {mine}"
+    ).fetchall()
+    return (first, last) if first else (datetime.max, datetime.min)
 
 
 def _landed(earlier: Sequence[Path]) -> str:

@@ -1,9 +1,10 @@
 """The inbox: files dropped into ``landing/crypto/inbox`` land without anyone typing a command."""
 
+import uuid
 from pathlib import Path
 
 from tidemill.crypto.intake.landing import Landing
-from tidemill.crypto.intake.source import writer
+from tidemill.crypto.intake.source import UNFINISHED, writer
 from tidemill.errors import InputError, UnfinishedError
 
 SETTLED_S = 10
@@ -29,6 +30,7 @@ def settled(landing: Landing, now_s: float) -> list[Path]:
         for path in folder(landing).iterdir()
         if path.is_file()
         and not path.name.startswith(".")
+        and path.suffix.lower() not in UNFINISHED
         and now_s - path.stat().st_mtime >= SETTLED_S
         and writer(path) is None
     )
@@ -50,8 +52,11 @@ def take(landing: Landing, name: str) -> str:
     except InputError as error:
         refused = landing.folder / "refused"
         refused.mkdir(parents=True, exist_ok=True)
-        (refused / f"{name}.txt").write_text(f"{error}\n")
-        path.replace(refused / name)
+        kept = refused / name
+        if kept.exists():
+            kept = refused / f"{path.stem} {uuid.uuid4().hex[:8]}{path.suffix}"
+        kept.with_name(f"{kept.name}.txt").write_text(f"{error}\n")
+        path.replace(kept)
         return f"refused: {error}"
     path.unlink()
     return "; ".join(

@@ -20,24 +20,35 @@ DAY_S = 86_400
 SAMPLE_ROWS = 200_000
 
 
-def found(con: "duckdb.DuckDBPyConnection", times: "Times", shown: str) -> dict[str, int]:
-    """The length of the bars of each symbol, in seconds.
+def found(
+    con: "duckdb.DuckDBPyConnection", has_symbol: bool, times: "Times", shown: str
+) -> dict[str, int]:
+    """The length of the bars of each symbol, in seconds, from the first rows of each.
 
     Args:
         con: Holds ``parsed``.
+        has_symbol: Whether a column tells the symbol, so that there may be several.
         times: What the columns say of it.
         shown: What messages call the file.
 
     Raises:
         InputError: Bars are shorter than a minute, or no number of minutes long.
     """
+    first = (
+        f"qualify row_number() over (partition by symbol order by rowid) <= {SAMPLE_ROWS}"
+        if has_symbol
+        else f"and rowid < {SAMPLE_ROWS}"
+    )
+    con.execute(
+        "create or replace temp table sampled as "
+        f"select symbol, ts from parsed where reason is null {first}"
+    )
     steps: dict[str, dict[int, int]] = {}
     for symbol, step, count in con.execute(
         f"""
         select symbol, step, count(step) from (
             select symbol, ts - lag(ts) over (partition by symbol order by ts) as step
-            from parsed
-            where reason is null and ts % {MINUTE_S} = 0 and rowid < {SAMPLE_ROWS})
+            from sampled where ts % {MINUTE_S} = 0)
         where step is null or step > 0 group by all
         """
     ).fetchall():
@@ -68,7 +79,7 @@ def _between_minutes(con: "duckdb.DuckDBPyConnection") -> int | None:
         select mode(step) from (
             select ts - lag(ts) over (partition by symbol order by ts) as step,
                    avg((ts % {MINUTE_S} <> 0)::INT) over () as share
-            from parsed where reason is null and rowid < {SAMPLE_ROWS})
+            from sampled)
         where step > 0 and share > 0.4
         """
     ).fetchone()

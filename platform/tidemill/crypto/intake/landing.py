@@ -75,28 +75,34 @@ class Landing:
         """
         import duckdb
 
-        now = _utc(now)
+        limit_s = _limit_s(_utc(now))
         with source.plain(path) as text, self._parsing() as con, ThreadPoolExecutor() as aside:
             digest = aside.submit(_digest, path)
-            layout = files.layout(text, columns)
-            told = next((found for hint in text.hints if (found := files.symbol_in(hint))), None)
-            named = files.symbol_from(symbol) if symbol else told
-            if named is None and "symbol" not in layout.roles:
-                raise InputError(
-                    f"{path}: neither its columns nor its name tell the trading pair; "
-                    "say it with --symbol, for example --symbol BTCUSDT"
-                )
             try:
-                parsed = rows.parse(con, text, layout, named, symbol is not None, _limit_s(now))
+                layout = files.layout(text, columns)
+                named = self._named(text, layout, symbol)
+                parsed = rows.parse(con, text, layout, named, symbol is not None, limit_s)
+                sha256 = digest.result()
             except (duckdb.IOException, FileNotFoundError):
                 text.keep_still()  # says so if it was moved away
                 raise
-            arrival = Arrival(path.name, str(path), digest.result(), now)
             with self._turn(con) as ledger:
                 text.keep_still()
+                arrival = Arrival(path.name, str(path), sha256, _utc(now))
                 return self._known(ledger, arrival, parsed) or self._land(
                     con, ledger, arrival, parsed
                 )
+
+    def _named(self, text: "source.Text", layout: files.Layout, given: str | None) -> str | None:
+        """The trading pair that the user or the file's name tells; None if a column does."""
+        told = next((found for hint in text.hints if (found := files.symbol_in(hint))), None)
+        named = files.symbol_from(given) if given else told
+        if named is None and "symbol" not in layout.roles:
+            raise InputError(
+                f"{text.shown}: neither its columns nor its name tell the trading pair; "
+                "say it with --symbol, for example --symbol BTCUSDT"
+            )
+        return named
 
     def land_rows(
         self, frame: "pl.DataFrame", symbol: str, origin: str, interval_s: int
@@ -118,11 +124,10 @@ class Landing:
         if frame.is_empty():
             return []
         digest = hashlib.sha256(frame.write_ipc(None).getvalue() + origin.encode()).hexdigest()
-        now = _utc(None)
         with self._parsing() as con:
-            parsed = rows.from_frame(con, frame, symbol, interval_s, _limit_s(now))
-            arrival = Arrival(origin, origin, digest, now)
+            parsed = rows.from_frame(con, frame, symbol, interval_s, _limit_s(_utc(None)))
             with self._turn(con) as ledger:
+                arrival = Arrival(origin, origin, digest, _utc(None))
                 return self._known(ledger, arrival, parsed) or self._land(
                     con, ledger, arrival, parsed
                 )
@@ -214,11 +219,11 @@ class Landing:
         try:
             landed = []
             for symbol, interval_s in parsed.intervals.items():
-                earlier = [
-                    self.folder / row["path"]
+                earlier = {
+                    self.folder / row["path"]: (row["first_at"], row["last_at"])
                     for row in ledger
                     if row["path"] and (row["symbol"], row["interval_s"]) == (symbol, interval_s)
-                ]
+                }
                 path = self.folder / paths[symbol]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 counts = duplicates.classify(con, symbol, interval_s, earlier, path)

@@ -78,7 +78,7 @@ def parse(
             "coalesce(nullif(left(symbol, 60), ''), 'nothing') where reason is null and "
             f"not coalesce(regexp_matches(symbol, {text_literal(SYMBOL)}), false)"
         )
-    lengths = intervals.found(con, layout.times, str(text.shown))
+    lengths = intervals.found(con, has_symbol, layout.times, str(text.shown))
     intervals.align(con, lengths, layout.times.is_end)
     symbols = [symbol or ""]
     if has_symbol:

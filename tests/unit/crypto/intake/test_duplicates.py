@@ -8,6 +8,7 @@ from tidemill.crypto.contracts import (
     LANDED_FILES,
     REJECTED_ROWS,
 )
+from tidemill.crypto.intake import intervals
 from tidemill.errors import InputError
 
 
@@ -75,6 +76,19 @@ def test_several_symbols_in_one_file_are_counted_apart(desk: Desk) -> None:
     ]
 
 
+def test_a_symbol_far_down_a_file_has_its_bars_length_told_from_its_own_rows(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intervals, "SAMPLE_ROWS", 10)
+    minutes = "".join(f"AAAUSDT,{minute(n)}" for n in range(30))
+    hours = "".join(f"CCCUSDT,{minute(60 * n)}" for n in range(5))
+    reports = desk.land(f"symbol,{HEADER}{minutes}{hours}", "all.csv")
+    assert [(r.symbol, r.interval_s, r.good) for r in reports] == [
+        ("AAAUSDT", 60, 30),
+        ("CCCUSDT", 3600, 5),
+    ]
+
+
 def test_a_given_symbol_stands_for_what_a_column_says(desk: Desk) -> None:
     (report,) = desk.land(f"symbol,{HEADER}Bitcoin,{minute(0)}", symbol="btc-usd")
     assert (report.symbol, report.good) == ("BTCUSD", 1)
@@ -113,7 +127,9 @@ def test_the_same_file_under_another_name_changes_nothing(desk: Desk) -> None:
     assert desk.counts(content, "copy of BTCUSDT.csv") == (4, 0, 3, 0, 1)
     (report,) = desk.land(content, "copy of BTCUSDT.csv")
     assert report.file == "copy of BTCUSDT.csv"
-    assert report.notes == ("landed before, on 2026-01-01 00:00 UTC: nothing to do",)
+    (landed,) = desk.landing.ledger()
+    at = f"{landed['landed_at']:%Y-%m-%d %H:%M}"
+    assert report.notes == (f"landed before, on {at} UTC: nothing to do",)
     after = [desk.lake.snapshot(t).version for t in (LANDED_FILES, REJECTED_ROWS)]
     assert after == before
 

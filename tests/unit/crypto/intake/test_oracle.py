@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -90,7 +91,9 @@ def sorted_out(folder: Path, number: int, content: Sequence[Row]) -> tuple[int, 
     con, _ = database()
     with source.plain(path) as plain:
         parsed = reading.parse(con, plain, files.layout(plain), "BTCUSDT", True, 1_800_000_000)
-        earlier, target = sorted(folder.glob("*.parquet")), folder / f"{number}.parquet"
+        always = datetime.min, datetime.max
+        earlier = dict.fromkeys(sorted(folder.glob("*.parquet")), always)
+        target = folder / f"{number}.parquet"
         found = duplicates.classify(con, "BTCUSDT", 60, earlier, target)
         lines = [line for line, _, _ in reading.rejected(con, parsed)]
     assert found["rejected"] == len(lines) - len(parsed.broken)
