@@ -119,6 +119,18 @@ def test_a_refused_file_is_one_message_and_the_others_land(home: Path, tmp_path:
     assert told(home, "status")["pending"] == []
 
 
+def test_what_looks_like_markup_is_shown_as_it_is(home: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "note [b].csv"
+    odd.write_text("hello [/b] world :100: \\[x]\n")
+    refused = tidemill(home, "ingest", "crypto", str(odd), code=2).stderr
+    assert f"Refused: {odd}" in refused and "hello [/b] world :100:" in refused
+    cells = "[/b] [red]x[/red] :100: \\[y]"
+    shown = tidemill(home, "sql", f"select '{cells}' as \"[/b]\"").stdout
+    assert cells in shown and shown.count("[/b]") == 2
+    home = tmp_path / "home [b]"
+    assert str(home) in tidemill(home, "doctor").stdout
+
+
 def test_a_file_without_a_header_says_how_to_name_its_columns(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "NOHUSDT.csv"
     path.write_text(f"{START_S},100,101,102,99,1\n")

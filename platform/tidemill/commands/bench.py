@@ -23,4 +23,4 @@ def bench(name: str, rows: int, dagster: bool, as_json: bool) -> None:
         show.as_json(report.as_dict())
     else:
         for line in report.lines():
-            show.out.print(line, highlight=False, markup=False)
+            show.out.print(line, highlight=False)

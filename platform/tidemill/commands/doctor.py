@@ -98,6 +98,8 @@ def _disk(settings: Settings) -> Finding:
 def print_report(found: Sequence[Finding]) -> None:
     """The findings, with a mark each."""
     for finding in found:
-        mark = "[red]✗[/red]" if finding.is_broken else "[yellow]![/yellow]" if finding.fix else "✓"
+        mark, style = ("✗", "red") if finding.is_broken else ("!", "yellow")
+        if not finding.fix:
+            mark, style = "✓", ""
         fix = f"  → {finding.fix}" if finding.fix else ""
-        show.out.print(f"{mark} {finding.name}: {finding.found}{fix}", highlight=False)
+        show.marked(show.out, mark, f"{finding.name}: {finding.found}{fix}", style)

@@ -40,9 +40,11 @@ def ingest(
     else:
         _print(landed)
         if landed:
-            show.out.print("[dim]Next: tidemill run crypto   (or let the UI's sensor do it)")
+            show.out.print(
+                "Next: tidemill run crypto   (or let the UI's sensor do it)", style="dim"
+            )
     for message in refused:
-        show.err.print(f"[red]Refused:[/red] {message}", markup=True, soft_wrap=True)
+        show.marked(show.err, "Refused:", message, "red")
     return refused
 
 

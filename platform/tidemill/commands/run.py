@@ -71,7 +71,9 @@ def run(settings: Settings, symbols: Sequence[str], only: str | None) -> dict[st
         raise InputError(f"nothing has landed for {', '.join(unknown)}; there is {landed}")
     wanted = list(symbols) or landed
     spans = {symbol: months for symbol in wanted if (months := crypto.months(symbol))}
-    show.err.print(f"[dim]{len(wanted)} symbols, engine {settings.engine}, home {folder.parent}")
+    show.err.print(
+        f"{len(wanted)} symbols, engine {settings.engine}, home {folder.parent}", style="dim"
+    )
     report = _make(settings, crypto, list(spans.items()), only)
     return report | {"symbols": wanted, "seconds": round(time.perf_counter() - started, 2)}
 
@@ -175,8 +177,9 @@ def print_report(report: dict[str, Any], settings: Settings) -> None:
     )
     show.out.print(f"Done in {report['seconds']} s for {', '.join(report['symbols']) or 'nothing'}")
     for check in report["failed_checks"]:
-        show.out.print(f"[red]Check does not hold:[/red] {check}")
+        show.marked(show.out, "Check does not hold:", check, "red")
     show.out.print(
-        '[dim]Next: tidemill sql "select * from crypto.daily_ohlc limit 5"   '
-        "tidemill status   tidemill up"
+        'Next: tidemill sql "select * from crypto.daily_ohlc limit 5"   '
+        "tidemill status   tidemill up",
+        style="dim",
     )

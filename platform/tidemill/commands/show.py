@@ -8,12 +8,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 WIDE = 180
 """Columns where nobody looks at a terminal; Rich would squeeze tables into 80."""
 
-out = Console(width=None if sys.stdout.isatty() else WIDE)
-err = Console(stderr=True)
+# Most of what is shown comes from files, SQL and errors, where "[/b]" and ":100:" are just text.
+out = Console(width=None if sys.stdout.isatty() else WIDE, markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 
 def as_json(value: Any) -> None:
@@ -47,10 +49,15 @@ def _cell(value: Any) -> str:
         return "NULL"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return str(value).replace("[", r"\[")
+    return str(value)
 
 
 def pairs(values: Mapping[str, Any]) -> None:
     """Print names and values, a line each."""
     for name, value in values.items():
-        out.print(f"[bold]{name}[/bold]: {_cell(value)}")
+        marked(out, f"{name}:", _cell(value), "bold")
+
+
+def marked(console: Console, mark: str, text: str, style: str) -> None:
+    """Print a line of text behind a mark in a style of its own, unbroken however long."""
+    console.print(Text.assemble((mark, style), f" {text}"), soft_wrap=True)

@@ -39,4 +39,4 @@ def sql(settings: Settings, text: str, as_of: str | None, form: str, output: Pat
         writer.writerows(answer.rows)
     else:
         show.table(answer.names, answer.rows)
-        show.err.print(f"[dim]{len(answer.rows):,} rows")
+        show.err.print(f"{len(answer.rows):,} rows", style="dim")

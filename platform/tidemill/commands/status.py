@@ -71,6 +71,6 @@ def print_report(report: dict[str, Any]) -> None:
             f"waits to be made: {work['symbol']} {work['from']:%Y-%m} to {work['to']:%Y-%m}"
         )
     for name, differences in report["failed_checks"].items():
-        show.out.print(f"[red]does not hold[/red]: {name}: {differences[:5]}")
+        show.marked(show.out, "does not hold:", f"{name}: {differences[:5]}", "red")
     if not report["failed_checks"]:
         show.out.print("every check holds")
