@@ -168,14 +168,16 @@ def reset(
     domain: Domain,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Clear a domain's tables and landed files, asking first."""
+    """Clear a domain's tables and landed files, asking first; inbox and refused files stay."""
     from tidemill.commands import reset as command
 
     _known(domain)
     settings = _settings()
     if not yes:
         typer.confirm(
-            f"Delete every {domain} table and landed file in {settings.home}?", abort=True
+            f"This deletes every {domain} table in {settings.lake} and every landed file in "
+            f"{settings.landing / domain}; the folders inbox and refused in it stay. Go on?",
+            abort=True,
         )
     command.reset(settings)
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +11,25 @@ from typing import Any
 
 import duckdb
 import pytest
+from filelock import FileLock
+
+from tidemill.commands.reset import reset
+from tidemill.errors import TidemillError
+from tidemill.settings import Settings
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 START_S = 1_704_067_200
 
 
-def tidemill(home: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+def tidemill(
+    home: Path, *arguments: str, code: int = 0, timeout: int = 300
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "tidemill", *arguments],
         env=os.environ | {"TIDEMILL_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
@@ -199,11 +207,37 @@ def test_spark_gives_the_same_rows_table_by_table(home: Path, tmp_path: Path) ->
 def test_reset_leaves_nothing_and_asks_first(tmp_path: Path) -> None:
     home = tmp_path / "home"
     tidemill(home, "ingest", "crypto", str(candles(tmp_path / "ABCUSDT.csv", 10)))
-    tidemill(home, "reset", "crypto", code=1)  # nobody answers
+    asked = tidemill(home, "reset", "crypto", code=1).stdout  # nobody answers
+    landing = home / "landing" / "crypto"
+    for told_of in (home / "lake", landing, "inbox and refused"):
+        assert str(told_of) in asked
     assert told(home, "sql", "select count(*) as n from crypto.landed_files") == [{"n": 1}]
+    never_landed = [landing / "inbox" / "a.csv", landing / "refused" / "b.csv"]
+    for path in never_landed:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    with FileLock(landing / ".lock"), pytest.raises(subprocess.TimeoutExpired):
+        tidemill(home, "reset", "crypto", "--yes", timeout=8)
+    assert list(landing.rglob("*.parquet"))
     tidemill(home, "reset", "crypto", "--yes")
+    assert [path.read_text() for path in never_landed] == ["mine", "mine"]
+    assert not list(landing.rglob("*.parquet"))
     assert told(home, "sql", "select count(*) as n from crypto.landed_files") == [{"n": 0}]
     assert tidemill(home, "run", "crypto", code=2).stderr.startswith("tidemill: nothing has landed")
+
+
+def test_reset_tells_what_it_could_not_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.current(tmp_path / "home")
+    (settings.lake / "crypto").mkdir(parents=True)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(f"not allowed: {path}")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(TidemillError, match="not empty: not allowed"):
+        reset(settings)
 
 
 def test_doctor_knows_this_machine(home: Path) -> None:

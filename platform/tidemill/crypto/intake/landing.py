@@ -7,6 +7,7 @@ Until that commit nothing of the file is seen, and a file that landed before is 
 
 import hashlib
 import json
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,10 @@ __all__ = ["Landed", "Landing"]
 
 UNFINISHED = ".unfinished"
 """In the landing folder: what a landing under way is about to make."""
+
+LOCK = ".lock"
+KEPT = ("inbox", "refused", LOCK)
+"""In the landing folder: what never landed, and the lock, which others may be waiting for."""
 
 
 class Landing:
@@ -144,6 +149,26 @@ class Landing:
         return [row for row in self._read[1] if symbol in (None, row["symbol"])]
 
     @contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Delete all that landed once the block has dropped the ledger; nothing lands meanwhile.
+
+        Files in the inbox and those refused never landed, and stay.
+
+        Raises:
+            OSError: Something could not be deleted.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / LOCK):
+            yield
+            for path in self.folder.iterdir():
+                if path.name in KEPT:
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+    @contextmanager
     def _parsing(self) -> "Iterator[duckdb.DuckDBPyConnection]":
         import duckdb
 
@@ -170,7 +195,7 @@ class Landing:
         What a landing left half made, because it was killed, is undone first.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):
+        with FileLock(self.folder / LOCK):
             self._undo_unfinished(con)
             yield self.ledger()
 
