@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from tests.integration.test_cli import candles, tidemill, told
+from tidemill.commands import up
+from tidemill.settings import Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
@@ -87,9 +89,11 @@ def test_a_landed_file_is_made_by_the_sensors_and_nothing_is_left_running(tmp_pa
         assert until(lambda: told(home, "sql", count) == [{"n": 35}], 200)
     finally:
         process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)  # an impatient one, while it ends its children
         process.wait(timeout=60)
     assert process.returncode == 0
-    assert until(lambda: not of_home(home), 5), of_home(home)
+    assert not of_home(home) and not (home / "up.json").exists()
 
 
 def test_after_a_kill_it_starts_again_and_ends_what_was_left(tmp_path: Path) -> None:
@@ -102,6 +106,26 @@ def test_after_a_kill_it_starts_again_and_ends_what_was_left(tmp_path: Path) -> 
     second.wait(timeout=60)
     assert second.returncode == 0
     assert until(lambda: not of_home(home), 40), of_home(home)
+
+
+def test_a_signal_while_the_child_starts_leaves_no_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_and_interrupt(port: int, home: Path, output: Any) -> "subprocess.Popen[bytes]":
+        started.append(subprocess.Popen(["sleep", "60"], start_new_session=True))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(up, "_start", start_and_interrupt)
+    try:
+        up.up(Settings.current(tmp_path / "home"), free_port(), wants_sample=False)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert started[0].poll() is not None
 
 
 def test_a_port_in_use_is_told_before_anything_starts(tmp_path: Path) -> None:

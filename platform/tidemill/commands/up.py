@@ -9,8 +9,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 import psutil
 
@@ -36,17 +39,15 @@ def up(settings: Settings, port: int, wants_sample: bool) -> None:
     Raises:
         TidemillError: The port is taken, or a child ended by itself.
     """
-    # Set for Ctrl-C too: a shell starts a background job with that signal ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    _end_leftover(settings)
-    if not is_free(port):
-        raise TidemillError(
-            f"port {port} is in use: stop what holds it, or choose another with --port"
-        )
-    instance.prepare(settings)
     try:
+        _on_stop(_stop)
+        settings.home.mkdir(parents=True, exist_ok=True)
+        _end_leftover(settings)
+        if not is_free(port):
+            raise TidemillError(
+                f"port {port} is in use: stop what holds it, or choose another with --port"
+            )
+        instance.prepare(settings)
         if wants_sample and not compose.crypto(settings).symbols():
             sample.land(settings)
             run.print_report(run.run(settings, [], None), settings)
@@ -55,32 +56,39 @@ def up(settings: Settings, port: int, wants_sample: bool) -> None:
         show.err.print("Stopped.")
 
 
+def _on_stop(act: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    """What to do when asked for the end.
+
+    Set for Ctrl-C too: a shell starts a background job with that signal ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, act)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
+    _on_stop(signal.SIG_IGN)  # a second Ctrl-C would end the clean-up, and leave processes
     raise Stopped
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """What is in the block is done to its end, and only then stopped."""
+    asked = []
+    _on_stop(lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        _on_stop(_stop)
+    if asked:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _serve(settings: Settings, port: int) -> None:
     log = settings.home / "up.log"
-    with log.open("a") as output:
-        child = subprocess.Popen(
-            [
-                str(Path(sys.executable).with_name("dagster")),
-                "dev",
-                "--workspace",
-                str(instance.SOURCE / "workspace.yaml"),
-                "--host",
-                HOST,
-                "--port",
-                str(port),
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            cwd=settings.home,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
+    child = None
     try:
+        with _whole(), log.open("a") as output:
+            child = _start(port, settings.home, output)
         _note(settings).write_text(
             json.dumps(
                 {
@@ -98,9 +106,32 @@ def _serve(settings: Settings, port: int) -> None:
         if code := child.wait():
             raise TidemillError(f"the Dagster UI ended by itself with code {code}; see {log}")
     finally:
-        end(child.pid)
-        child.wait()
+        _on_stop(signal.SIG_IGN)
+        if child is not None:
+            end(child.pid)
+            child.wait()
         _note(settings).unlink(missing_ok=True)
+
+
+def _start(port: int, home: Path, output: IO[str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [
+            str(Path(sys.executable).with_name("dagster")),
+            "dev",
+            "--workspace",
+            str(instance.SOURCE / "workspace.yaml"),
+            "--host",
+            HOST,
+            "--port",
+            str(port),
+        ],
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        cwd=home,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
 
 
 def _die_with_parent() -> None:
