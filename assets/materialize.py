@@ -1,8 +1,10 @@
 """Materializes in this process what the command line asks for, with the events in the instance."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -13,6 +15,7 @@ from tidemill.crypto.build import Months
 from tidemill.errors import InputError
 from tidemill.lake.store import Lake
 
+INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -33,6 +36,19 @@ class Work:
     first: str
     last: str
     partitions: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What did not go well in one run.
+
+    Attributes:
+        failed_checks: Asset, check and what it found, of each that does not hold.
+        errors: Step and message of each that failed, as one does whose blocking check failed.
+    """
+
+    failed_checks: Sequence[str]
+    errors: Sequence[str]
 
 
 def opened(folder: Path) -> dg.DagsterInstance:
@@ -100,17 +116,41 @@ def _stretches(known: Sequence[str], wanted: set[str]) -> list[tuple[str, str, i
     return stretches
 
 
-def materialize(work: Work, instance: dg.DagsterInstance, home: Path, engine: str) -> list[str]:
-    """Make one run's partitions; returns the checks that did not hold."""
+def materialize(work: Work, instance: dg.DagsterInstance, home: Path, engine: str) -> Outcome:
+    """Make one run's partitions.
+
+    Raises:
+        KeyboardInterrupt: Somebody asked for the end, which Dagster takes for a failure.
+    """
     done = dg.materialize(
         [*work.assets, *work.checks],
         instance=instance,
         resources={"crypto": CryptoResource(home=str(home), engine=engine)},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags=dict(zip(RANGE, (work.first, work.last), strict=True)),
+        raise_on_error=False,
     )
-    return [
-        f"{check.asset_key.to_user_string()}: {check.check_name}"
-        for check in done.get_asset_check_evaluations()
-        if not check.passed
-    ]
+    events = done.filter_events(lambda event: event.is_failure)
+    # Where no step failed, the run did before its first.
+    events = [event for event in events if event.is_step_failure] or events
+    found = [(e.step_key, getattr(e.event_specific_data, "error", None)) for e in events]
+    failures = [(step, error) for step, error in found if error is not None]
+    if any(error.cls_name in INTERRUPTS for _, error in failures):
+        raise KeyboardInterrupt
+    return Outcome(
+        [_difference(c) for c in done.get_asset_check_evaluations() if not c.passed],
+        [f"{step or 'run'}: {_told(error)}" for step, error in failures],
+    )
+
+
+def _difference(check: dg.AssetCheckEvaluation) -> str:
+    found = "; ".join(f"{name}: {value.value}" for name, value in check.metadata.items())
+    return f"{check.asset_key.to_user_string()}: {check.check_name}: {found}"
+
+
+def _told(error: Any) -> str:
+    """What a step's own error says, in a line; its traceback is in the Dagster UI."""
+    while error.cause is not None and error.cls_name.startswith("Dagster"):
+        error = error.cause
+    text = " ".join(error.message.partition("\n\n")[0].split())
+    return re.sub(r"^[\w.]+\.(?=\w+: )", "", text)  # the module of the error's class

@@ -77,7 +77,7 @@ def run(
         show.as_json(report)
     else:
         command.print_report(report, settings)
-    if report["failed_checks"]:
+    if report["failed_checks"] or report["errors"]:
         raise typer.Exit(1)
 
 
@@ -116,7 +116,9 @@ def backfill(
     _known(domain)
     start = since.replace(tzinfo=UTC) if since else None
     end = (until or datetime.now(UTC)).replace(tzinfo=UTC)
-    command.backfill(_settings(), symbol, start, end, json)
+    made = command.backfill(_settings(), symbol, start, end, json)
+    if made["failed_checks"] or made["errors"]:
+        raise typer.Exit(1)
 
 
 @app.command()

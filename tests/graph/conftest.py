@@ -60,7 +60,8 @@ def make_all(house: House) -> list[str]:
     """Make everything that has landed; returns the checks that do not hold."""
     failed = []
     for work in materialize.plan(spans(house), house.instance):
-        failed += materialize.materialize(work, house.instance, house.settings.home, "duckdb")
+        outcome = materialize.materialize(work, house.instance, house.settings.home, "duckdb")
+        failed += [*outcome.failed_checks, *outcome.errors]
     return failed
 
 

@@ -1,5 +1,6 @@
 """The crypto assets materialized in this process, over a temporary lake."""
 
+import signal
 from datetime import date
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tidemill.crypto import checks
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Months
 from tidemill.definitions import build, defs
-from tidemill.engines.duck import connection
+from tidemill.engines.duck import DuckEngine, connection
 
 
 def rows(house: House, table: str) -> pl.DataFrame:
@@ -61,6 +62,12 @@ def test_made_again_it_is_the_same_rows(house: House) -> None:
     for name, frame in before.items():
         order = frame.columns
         assert_frame_equal(rows(house, name).sort(order), frame.sort(order))
+
+
+def test_ctrl_c_in_a_step_is_no_failed_step(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DuckEngine, "write", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        make_all(house)
 
 
 def test_one_month_is_made_alone_and_the_others_stay(house: House) -> None:

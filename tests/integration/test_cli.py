@@ -64,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     counts = ("rows", "good", "exact_duplicates", "conflicting_duplicates", "rejected")
     assert [landed[name] for name in counts] == [40 * 1440 + 3, 40 * 1440, 1, 1, 1]
     report = told(home, "run", "crypto")
-    assert report["failed_checks"] == []
+    assert report["failed_checks"] == report["errors"] == []
     return home
 
 
@@ -184,6 +184,29 @@ def test_mistakes_are_told_with_what_there_is(home: Path) -> None:
 def test_one_table_is_made_alone(home: Path) -> None:
     (made,) = told(home, "run", "crypto.volatility", "--symbol", "ABCUSDT")["tables"]
     assert made["table"] == "crypto.volatility"
+
+
+def test_a_broken_check_and_a_failed_step_are_told_with_the_table_at_the_end(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    tidemill(home, "ingest", "crypto", str(candles(tmp_path / "ABCUSDT.csv", 1500)))
+    (landed,) = (home / "landing" / "crypto").rglob("*.parquet")
+    with duckdb.connect() as con:
+        con.execute(f"create table t as from '{landed}'")
+        con.execute("update t set low = high + 1 where timestamp = ?", [START_S + 60])
+        con.execute(f"copy t to '{landed}' (format parquet)")
+    shown = tidemill(home, "run", "crypto", code=1).stdout
+    assert "crypto.raw_candles" in shown and "crypto.daily_ohlc" not in shown.split("Landed")[0]
+    assert "Check does not hold: crypto/raw_candles: keeps_contract: " in shown
+    assert "'low <= open, close <= high': 1" in shown
+    assert "Step failed: crypto__raw_candles: " in shown and "1 blocking asset check" in shown
+
+    landed.write_bytes(b"no Parquet")
+    report = told(home, "run", "crypto", code=1)
+    assert (report["tables"], report["failed_checks"]) == ([], [])
+    (error,) = report["errors"]
+    assert error.startswith("crypto__raw_candles: ") and landed.name in error
 
 
 def test_spark_gives_the_same_rows_table_by_table(home: Path, tmp_path: Path) -> None:

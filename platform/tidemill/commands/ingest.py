@@ -54,8 +54,8 @@ def backfill(
     since: datetime | None,
     until: datetime,
     as_json: bool,
-) -> None:
-    """Fetch what has not landed, then make the months that it touches.
+) -> dict[str, Any]:
+    """Fetch what has not landed, then make the months that it touches; returns ``run``'s report.
 
     Args:
         settings: Home and exchange.
@@ -98,6 +98,7 @@ def backfill(
     failed = [f"{symbol}: {fetched.error}" for symbol, fetched in done.items() if fetched.error]
     if failed:
         raise TidemillError("\n".join(failed))
+    return made
 
 
 def _starts(landing: Landing, symbols: Sequence[str], since: datetime | None) -> dict[str, int]:

@@ -52,7 +52,7 @@ def run(settings: Settings, symbols: Sequence[str], only: str | None) -> dict[st
         only: One table's name alone; None means all.
 
     Returns:
-        The report: tables, symbols, seconds, failed checks.
+        The report: tables, symbols, seconds, failed checks, errors of steps.
 
     Raises:
         InputError: Nothing has landed, or there is no such symbol or table.
@@ -96,12 +96,17 @@ def _make(
 
     tally = Tally()
     failed: list[str] = []
+    errors: list[str] = []
     with materialize.opened(settings.dagster) as dagster:
         works = materialize.plan(spans, dagster, only)
         materialize.report_landed(dagster, crypto.lake)
         with Bar(works) as bar, progress.heard_by(lambda *told: bar.told(tally, *told)):
             for work in works:
-                failed += materialize.materialize(work, dagster, settings.home, settings.engine)
+                done = materialize.materialize(work, dagster, settings.home, settings.engine)
+                failed += done.failed_checks
+                errors += done.errors
+                if errors:  # what comes later is made from this
+                    break
     return {
         "tables": [
             {
@@ -113,6 +118,7 @@ def _make(
             for table in tally.rows
         ],
         "failed_checks": failed,
+        "errors": errors,
     }
 
 
@@ -178,6 +184,13 @@ def print_report(report: dict[str, Any], settings: Settings) -> None:
     show.out.print(f"Done in {report['seconds']} s for {', '.join(report['symbols']) or 'nothing'}")
     for check in report["failed_checks"]:
         show.marked(show.out, "Check does not hold:", check, "red")
+    for error in report["errors"]:
+        show.marked(show.out, "Step failed:", error, "red")
+    if report["errors"]:
+        show.out.print(
+            "What comes after a failed step was not made: mend its cause and run again; "
+            "'tidemill up' shows the run with the whole error."
+        )
     show.out.print(
         'Next: tidemill sql "select * from crypto.daily_ohlc limit 5"   '
         "tidemill status   tidemill up",

@@ -52,7 +52,7 @@ def up(settings: Settings, port: int, wants_sample: bool) -> None:
             sample.land(settings)
             run.print_report(run.run(settings, [], None), settings)
         _serve(settings, port)
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):  # the latter out of a run of Dagster's
         show.err.print("Stopped.")
 
 
