@@ -76,7 +76,7 @@ def run(
     if json:
         show.as_json(report)
     else:
-        command.print_report(report, settings)
+        command.print_report(report)
     if report["failed_checks"] or report["errors"]:
         raise typer.Exit(1)
 

@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from tidemill.commands.reset import reset
+from tidemill.crypto.intake.accounts import COUNTS
 from tidemill.errors import TidemillError
 from tidemill.settings import Settings
 
@@ -61,10 +62,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write(f"{START_S},100,102,98,99,1.5\n")  # repeats the first
         file.write(f"{START_S + 40 * 86400},100,102,98,abc,1.5\n")
     (landed,) = told(home, "ingest", "crypto", str(path))["landed"]
-    counts = ("rows", "good", "exact_duplicates", "conflicting_duplicates", "rejected")
-    assert [landed[name] for name in counts] == [40 * 1440 + 3, 40 * 1440, 1, 1, 1]
+    assert [landed[name] for name in COUNTS] == [40 * 1440 + 3, 40 * 1440, 1, 1, 1]
     report = told(home, "run", "crypto")
     assert report["failed_checks"] == report["errors"] == []
+    assert report["landed"] == {name: landed[name] for name in COUNTS}
     return home
 
 
@@ -123,7 +124,10 @@ def test_a_refused_file_is_one_message_and_the_others_land(home: Path, tmp_path:
     assert "CUTUSDT.csv.gz" in refusal and "cut short" in refusal
     waiting = told(home, "status")["pending"]
     assert [work["symbol"] for work in waiting] == ["XYZUSDT"]
-    told(home, "run", "crypto", "--symbol", "XYZ-USDT")
+    landed = told(home, "run", "crypto", "--symbol", "XYZ-USDT")["landed"]
+    assert landed == dict.fromkeys(COUNTS, 0) | {"rows": 10, "good": 10}  # ABCUSDT's are not its
+    shown = tidemill(home, "run", "crypto", "--symbol", "XYZUSDT").stdout
+    assert "Landed so far for XYZUSDT: 10 rows = 10 good + 0 exact" in shown
     assert told(home, "status")["pending"] == []
 
 

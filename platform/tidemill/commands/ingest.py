@@ -10,12 +10,11 @@ from tidemill.commands import run, show
 from tidemill.crypto.backfill import Fetched, landed_until
 from tidemill.crypto.backfill import backfill as fetch
 from tidemill.crypto.exchange import Exchange
+from tidemill.crypto.intake.accounts import COUNTS
 from tidemill.crypto.intake.files import symbol_from
 from tidemill.crypto.intake.landing import Landed, Landing
 from tidemill.errors import InputError, TidemillError
 from tidemill.settings import Settings
-
-COUNTS = ("rows", "good", "exact_duplicates", "conflicting_duplicates", "rejected")
 
 
 def ingest(
@@ -94,7 +93,7 @@ def backfill(
             show.out.print(
                 f"{report['symbol']}: {report['fetched']:,} minutes fetched, {report['good']:,} new"
             )
-        run.print_report(made, settings)
+        run.print_report(made)
     failed = [f"{symbol}: {fetched.error}" for symbol, fetched in done.items() if fetched.error]
     if failed:
         raise TidemillError("\n".join(failed))

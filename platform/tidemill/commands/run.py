@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
@@ -17,6 +17,7 @@ from rich.progress import (
 from tidemill import compose, instance, progress
 from tidemill.commands import show
 from tidemill.crypto.build import Crypto, Months
+from tidemill.crypto.intake.accounts import COUNTS
 from tidemill.errors import InputError
 from tidemill.settings import Settings
 
@@ -52,7 +53,8 @@ def run(settings: Settings, symbols: Sequence[str], only: str | None) -> dict[st
         only: One table's name alone; None means all.
 
     Returns:
-        The report: tables, symbols, seconds, failed checks, errors of steps.
+        The report: tables, failed checks, errors of steps, rows that have landed so far for the
+        symbols (with those of no symbol, where all are made), symbols, seconds.
 
     Raises:
         InputError: Nothing has landed, or there is no such symbol or table.
@@ -75,7 +77,8 @@ def run(settings: Settings, symbols: Sequence[str], only: str | None) -> dict[st
         f"{len(wanted)} symbols, engine {settings.engine}, home {folder.parent}", style="dim"
     )
     report = _make(settings, crypto, list(spans.items()), only)
-    return report | {"symbols": wanted, "seconds": round(time.perf_counter() - started, 2)}
+    counted = set(symbols) or {row["symbol"] for row in crypto.landing.ledger()}
+    return report | _closing(crypto, wanted, counted, started)
 
 
 def run_pending(settings: Settings) -> dict[str, Any]:
@@ -86,7 +89,18 @@ def run_pending(settings: Settings) -> dict[str, Any]:
     pending = [(needed.symbol, needed.months) for needed in crypto.pending()]
     report = _make(settings, crypto, pending, None)
     symbols = sorted({symbol for symbol, _ in pending})
-    return report | {"symbols": symbols, "seconds": round(time.perf_counter() - started, 2)}
+    return report | _closing(crypto, symbols, set(symbols), started)
+
+
+def _closing(
+    crypto: Crypto, symbols: Sequence[str], counted: Set[str], started: float
+) -> dict[str, Any]:
+    ledger = [row for row in crypto.landing.ledger() if row["symbol"] in counted]
+    return {
+        "landed": {name: sum(row[name] for row in ledger) for name in COUNTS},
+        "symbols": list(symbols),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
 
 
 def _make(
@@ -164,24 +178,19 @@ class Bar:
         )
 
 
-def print_report(report: dict[str, Any], settings: Settings) -> None:
+def print_report(report: dict[str, Any]) -> None:
     """The short table at the end, and where to look next."""
-    crypto = compose.crypto(settings)
     show.table(
         ["table", "partitions", "rows", "seconds"],
         [[t["table"], t["partitions"], t["rows"], t["seconds"]] for t in report["tables"]],
     )
-    ledger = crypto.landing.ledger()
-    totals = {
-        name: sum(row[name] for row in ledger)
-        for name in ("rows", "good", "exact_duplicates", "conflicting_duplicates", "rejected")
-    }
+    symbols, landed = ", ".join(report["symbols"]) or "nothing", report["landed"]
     show.out.print(
-        f"Landed so far: {totals['rows']:,} rows = {totals['good']:,} good "
-        f"+ {totals['exact_duplicates']:,} exact duplicates "
-        f"+ {totals['conflicting_duplicates']:,} conflicting + {totals['rejected']:,} rejected"
+        f"Landed so far for {symbols}: {landed['rows']:,} rows = {landed['good']:,} good "
+        f"+ {landed['exact_duplicates']:,} exact duplicates "
+        f"+ {landed['conflicting_duplicates']:,} conflicting + {landed['rejected']:,} rejected"
     )
-    show.out.print(f"Done in {report['seconds']} s for {', '.join(report['symbols']) or 'nothing'}")
+    show.out.print(f"Done in {report['seconds']} s")
     for check in report["failed_checks"]:
         show.marked(show.out, "Check does not hold:", check, "red")
     for error in report["errors"]:

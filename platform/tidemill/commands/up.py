@@ -50,7 +50,7 @@ def up(settings: Settings, port: int, wants_sample: bool) -> None:
         instance.prepare(settings)
         if wants_sample and not compose.crypto(settings).symbols():
             sample.land(settings)
-            run.print_report(run.run(settings, [], None), settings)
+            run.print_report(run.run(settings, [], None))
         _serve(settings, port)
     except (Stopped, KeyboardInterrupt):  # the latter out of a run of Dagster's
         show.err.print("Stopped.")

@@ -12,6 +12,9 @@ from tidemill.crypto.intake.intervals import MINUTE_S
 if TYPE_CHECKING:
     from tidemill.crypto.intake.rows import Parsed
 
+COUNTS = ("rows", "good", "exact_duplicates", "conflicting_duplicates", "rejected")
+"""What is counted of each landing; the first is the sum of the others."""
+
 
 @dataclass(frozen=True)
 class Arrival:
