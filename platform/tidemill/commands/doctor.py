@@ -1,19 +1,27 @@
 """``tidemill doctor``: what this machine has, and the fix for what it lacks."""
 
+import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from tidemill import instance
 from tidemill.commands import show
 from tidemill.settings import Settings
 
 PACKAGES = ("dagster", "duckdb", "polars", "deltalake", "ibis-framework", "pyspark", "prophet")
 LEAST_FREE_GIB = 2
+REINSTALL = "make -B install"  # without -B, make sees that it installed once and does nothing
 
 
 @dataclass(frozen=True)
@@ -35,9 +43,10 @@ class Finding:
 
 def examine(settings: Settings, port: int = 3000) -> list[Finding]:
     """Look at Python, packages, Java, the port of the UI, disk and home."""
+    asked = _asked(instance.SOURCE / "pyproject.toml")
     return [
         _python(),
-        *[_package(name) for name in PACKAGES],
+        *[_package(name, asked[name]) for name in PACKAGES],
         _java(),
         _port(port),
         _disk(settings),
@@ -48,16 +57,29 @@ def _python() -> Finding:
     return Finding("Python", ".".join(str(part) for part in sys.version_info[:3]))
 
 
-def _package(name: str) -> Finding:
+def _asked(project: Path) -> Mapping[str, SpecifierSet]:
+    """The versions that the project asks for, package by package."""
+    wanted = tomllib.loads(project.read_text())["project"]["dependencies"]
+    return {r.name: r.specifier for r in map(Requirement, wanted)}
+
+
+def _package(name: str, asked: SpecifierSet) -> Finding:
     try:
-        return Finding(name, version(name))
+        found = version(name)
     except PackageNotFoundError:
-        return Finding(name, "missing", "make install", is_broken=True)
+        return Finding(name, "missing", REINSTALL, is_broken=True)
+    if not asked.contains(found, prereleases=True):
+        return Finding(name, f"{found}, but {asked} is needed", REINSTALL, is_broken=True)
+    return Finding(name, found)
 
 
 def _java() -> Finding:
+    """The Java that Spark would start: of JAVA_HOME where that is set, else of the path."""
     needed = "only for --engine spark"
-    java = shutil.which("java")
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which(Path(home) / "bin" / "java" if home else "java")
+    if java is None and home:
+        return Finding("Java", f"none in JAVA_HOME, {home}", f"{needed}: correct or unset it")
     if java is None:
         return Finding("Java", "none", f"{needed}: apt-get install openjdk-17-jre-headless")
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
