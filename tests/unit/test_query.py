@@ -200,6 +200,9 @@ NO_SELECT = [
     "select * from query('copy (select 1) to ''{lake}/x.csv''')",
     "select * from query('with x as (copy (select 1) to ''{lake}/x.csv'') from x')",
     "select * from json_execute_serialized_sql(json_serialize_sql('select 1'))",
+    "pivot crypto.signals on id using count(*)",
+    "with x as (copy (select 1) to '{lake}/x.csv') pivot x on 1 using count(*)",
+    "with x as (copy (select 1) to '{lake}/x.csv') pivot x on a in (1) using count(*)",
     "selec 1",
     "select",
     "select * from crypto.nope",
@@ -300,6 +303,9 @@ def test_a_refusal_says_what_was_found_in_a_line(still: Lake) -> None:
         ask(still, "delete from crypto.signals")
     with pytest.raises(InputError, match="expected a SELECT, found COPY in it"):
         ask(still, "with x as (copy (select 1) to 'x.csv') select 1")
+    for pivot in ("pivot crypto.signals on id using count(*)", "from (PIVOT crypto.signals ON id)"):
+        with pytest.raises(InputError, match=r"^PIVOT: name the values .* in \('a', 'b'\) using"):
+            ask(still, pivot)
     with pytest.raises(InputError, match="expected one SELECT, found 2 statements"):
         ask(still, "select 1; select 2")
     with pytest.raises(InputError, match=r"^Catalog Error: Table with name signal does not exist"):
