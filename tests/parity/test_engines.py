@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from tidemill.crypto import contracts as c
 from tidemill.crypto import transforms
 from tidemill.crypto.build import LANDED
-from tidemill.engines.base import compiled
+from tidemill.engines.base import ParquetSource, compiled
 from tidemill.engines.duck import connection
-from tidemill.engines.spark import session, spark_sql
-from tidemill.lake.contracts import Type
+from tidemill.engines.spark import SparkEngine, session, spark_sql
+from tidemill.errors import ContractError
+from tidemill.lake.contracts import Column, Table, Type
+from tidemill.lake.store import Lake, Written
 
 pytestmark = pytest.mark.integration
 
@@ -148,3 +150,51 @@ def by_spark(
 def in_order(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     assert not any(isinstance(v, float) and math.isnan(v) for row in rows for v in row)
     return sorted(rows, key=str)
+
+
+BARS = Table(
+    "crypto",
+    "bars",
+    "Bars.",
+    (
+        Column("price", Type.DOUBLE, "Price.", low=0),
+        Column("symbol", Type.STRING, "Pair."),
+    ),
+    partition_by=("symbol",),
+    key=("symbol", "price"),
+    rules={"price is no seven": "price <> 7"},
+)
+
+
+def same(bars: Any) -> Any:
+    return bars
+
+
+@pytest.mark.parametrize(
+    ("price", "told"),
+    [
+        (-1.0, "price >= 0"),
+        (7.0, "price is no seven"),
+        (math.nan, "price is finite"),
+        (math.inf, "price is finite"),
+        (None, "price is not null"),
+    ],
+)
+def test_spark_refuses_rows_that_break_the_contract_before_anyone_sees_them(
+    price: float | None, told: str, spark: Any, tmp_path: Path
+) -> None:
+    lake, engine = Lake(tmp_path / "lake", None, (BARS,)), SparkEngine("local[2]")
+    path = tmp_path / "bars.parquet"
+
+    def write(prices: list[float | None]) -> Written:
+        frame = pl.DataFrame({"price": prices, "symbol": ["A"] * len(prices)})
+        frame.cast({"price": pl.Float64}).write_parquet(path)
+        source = ParquetSource([path], of(BARS), {name: name for name in of(BARS)})
+        return engine.write(lake, BARS, same, {"bars": source}, [{"symbol": "A"}], lambda: True)
+
+    assert write([1.0, 2.0]).rows == 2
+    spark.catalog.clearCache()
+    version = lake.snapshot(BARS).version
+    with pytest.raises(ContractError, match=told):
+        write([1.0, price])
+    assert lake.snapshot(BARS).version == version

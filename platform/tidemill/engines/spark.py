@@ -10,7 +10,8 @@ from typing import Any
 
 from tidemill import progress
 from tidemill.engines.base import Source, compiled, predicate, spark_type
-from tidemill.errors import TidemillError
+from tidemill.errors import ContractError, TidemillError
+from tidemill.lake import lease
 from tidemill.lake.commit import Overtaken
 from tidemill.lake.contracts import Table, Type
 from tidemill.lake.snapshot import Partition
@@ -106,20 +107,26 @@ class SparkEngine:
         frame = self._session.sql(sql).selectExpr(
             *[f"cast(`{c.name}` as {spark_type(c.type)}) as `{c.name}`" for c in table.columns]
         )
-        lake.ensure(table)
-        if not still():
-            raise Overtaken(f"{table.id}: what it is made from has changed")
         if table.sort_by:
             frame = frame.repartition(*table.partition_by).sortWithinPartitions(
                 *table.partition_by, *table.sort_by
             )
-        (
-            frame.write.format("delta")
-            .mode("overwrite")
-            .option("replaceWhere", predicate(table, partitions))
-            .option("userMetadata", '{"engine": "spark"}')
-            .save(str(lake.folder(table)))
-        )
+        lake.ensure(table)
+        frame.persist()
+        try:
+            _refuse_rows(table, frame)
+            if not still():
+                raise Overtaken(f"{table.id}: what it is made from has changed")
+            with lease.writing(lake.root, table):
+                (
+                    frame.write.format("delta")
+                    .mode("overwrite")
+                    .option("replaceWhere", predicate(table, partitions))
+                    .option("userMetadata", '{"engine": "spark"}')
+                    .save(str(lake.folder(table)))
+                )
+        finally:
+            frame.unpersist()
         after = lake.snapshot(table)
         written = after.within(partitions)
         seconds = time.perf_counter() - started
@@ -132,6 +139,28 @@ class SparkEngine:
         if self._session is not None:
             self._session.stop()
             self._session = None
+
+
+def _refuse_rows(table: Table, frame: Any) -> None:
+    """Hold every row of a frame to the rules on a single row.
+
+    Raises:
+        ContractError: One breaks them.
+    """
+    rules = table.conditions()
+    if not rules:
+        return
+    counts = [f"count_if(({_condition(sql)}) is not true)" for sql in rules.values()]
+    found = zip(rules, frame.selectExpr(*counts).first(), strict=True)
+    broken = [f"{n} rows break '{rule}'" for rule, n in found if n]
+    if broken:
+        raise ContractError(f"{table.id}: {'; '.join(broken)}")
+
+
+def _condition(sql: str) -> str:
+    """A contract's condition, which is DuckDB's, in Spark's terms."""
+    finite = r"(not isnan(\1) and abs(\1) < double('Infinity'))"
+    return re.sub(r"\bisfinite\(([^()]*)\)", finite, sql).replace('"', "`")
 
 
 def spark_sql(transform: Callable[..., Any], inputs: Mapping[str, Mapping[str, Type]]) -> str:
