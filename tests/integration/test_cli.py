@@ -16,12 +16,11 @@ import pytest
 from filelock import FileLock
 
 from tidemill.commands.reset import reset
+from tidemill.crypto.contracts import LANDED_FILES, REJECTED_ROWS, TABLES
 from tidemill.crypto.intake.accounts import COUNTS
+from tidemill.crypto.simulator import Faults, Market, simulate
 from tidemill.errors import TidemillError
 from tidemill.settings import Settings
-
-from tidemill.crypto.contracts import LANDED_FILES, REJECTED_ROWS, TABLES
-from tidemill.crypto.simulator import Faults, Market, simulate
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 START_S = 1_704_067_200
