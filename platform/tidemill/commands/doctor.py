@@ -1,10 +1,8 @@
 """``tidemill doctor``: what this machine has, and the fix for what it lacks."""
 
 import os
-import re
 import shutil
 import socket
-import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from tidemill import instance
+from tidemill import instance, java
 from tidemill.commands import show
 from tidemill.settings import Settings
 
@@ -74,19 +72,15 @@ def _package(name: str, asked: SpecifierSet) -> Finding:
 
 
 def _java() -> Finding:
-    """The Java that Spark would start: of JAVA_HOME where that is set, else of the path."""
-    needed = "only for --engine spark"
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which(Path(home) / "bin" / "java" if home else "java")
-    if java is None and home:
-        return Finding("Java", f"none in JAVA_HOME, {home}", f"{needed}: correct or unset it")
-    if java is None:
-        return Finding("Java", "none", f"{needed}: apt-get install openjdk-17-jre-headless")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    match = re.search(r'version "(\d+)', said)
-    if match is None or int(match[1]) < 17:
-        return Finding("Java", said.split("\n")[0], f"{needed}: install Java 17 or newer")
-    return Finding("Java", said.split("\n")[0])
+    """The Java that Spark and Kafka would start with."""
+    given = os.environ.get("JAVA_HOME")
+    found = Path(given) if given else java.on_path()
+    if found is None:
+        return Finding("Java", "none, it is fetched once it is needed (some 200 MB)")
+    if java.version(found) < java.NEEDED:
+        told = f"none in JAVA_HOME, {given}, that is {java.NEEDED} or newer"
+        return Finding("Java", told, "correct or unset it")
+    return Finding("Java", f"{java.version(found)} in {found}")
 
 
 def _port(port: int) -> Finding:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidemill import progress
+from tidemill import java, progress
 from tidemill.engines.base import Source, compiled, predicate, spark_type
-from tidemill.errors import ContractError, TidemillError
+from tidemill.errors import ContractError
 from tidemill.lake import lease
 from tidemill.lake.commit import Overtaken
 from tidemill.lake.contracts import Table, Type
@@ -34,15 +34,9 @@ def session(master: str) -> Any:
         master: ``local[*]``, or a cluster's URL; other settings come from ``spark-defaults.conf``.
 
     Raises:
-        TidemillError: No Java was found.
+        TidemillError: There is no Java and none could be fetched.
     """
-    import shutil
-
-    if not os.environ.get("JAVA_HOME") and not shutil.which("java"):
-        raise TidemillError(
-            "Spark needs Java 17 or newer and none was found: install one (Debian: "
-            "'apt-get install openjdk-17-jre-headless') or set JAVA_HOME; DuckDB needs none"
-        )
+    os.environ["JAVA_HOME"] = str(java.home())
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     from pyspark.sql import SparkSession
 
