@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets import report
 from assets.partitions import symbol_months, symbols
-from tidemill.crypto import checks, pictures
+from tidemill.crypto import checks, exhibits
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Crypto, Months
 from tidemill.lake.contracts import Table
@@ -112,9 +112,10 @@ def by_symbol(
     ) -> dg.MaterializeResult:
         asked = list(context.partition_keys)
         done = make(crypto, asked)
-        charts = pictures.of(crypto, table, asked)
         partitions = [{"symbol": symbol} for symbol in asked]
-        return report.written(crypto.lake, table, [done], partitions, charts)
+        charts = exhibits.charts(crypto, table, asked)
+        texts = exhibits.reports(crypto, table, asked)
+        return report.written(crypto.lake, table, [done], partitions, charts, texts)
 
     return made
 

@@ -72,8 +72,9 @@ def written(
     made: Sequence[Written],
     partitions: Sequence[Partition],
     charts: Mapping[str, bytes] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> dg.MaterializeResult:
-    """Rows, bytes, seconds, SQL, a preview and charts, with the contract's answer.
+    """Rows, bytes, seconds, SQL, a preview, charts and texts, with the contract's answer.
 
     What was written is that of all the run's partitions, which Dagster shows with each of them.
     """
@@ -89,6 +90,8 @@ def written(
     }
     if made and made[-1].sql:
         metadata["sql"] = dg.MetadataValue.md(f"```sql\n{made[-1].sql}\n```")
+    for name, text in (texts or {}).items():
+        metadata[name] = dg.MetadataValue.md(text)
     for name, png in (charts or {}).items():
         image = base64.b64encode(png).decode()
         metadata[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{image})")

@@ -150,6 +150,18 @@ def test_what_is_reported_of_a_table_comes_with_it(made: House) -> None:
     assert metadata["dagster/row_count"].value == sum(t.daily.height for t in made.truth.values())
 
 
+def test_the_gaps_carry_their_counts_by_class_and_the_longest(made: House) -> None:
+    event = made.instance.get_latest_materialization_event(graph.candle_gaps.key)
+    assert event is not None and event.asset_materialization is not None
+    told = str(event.asset_materialization.metadata["gap report AAAUSDT"].value).splitlines()
+    gaps = made.crypto.read(c.CANDLE_GAPS, "AAAUSDT")
+    for name in gaps["class"].unique():
+        of_class = gaps.filter(pl.col("class") == name)
+        assert f"| {name} | {of_class.height:,} | {of_class['minutes'].sum():,} |" in told
+    longest = sorted(gaps["minutes"], reverse=True)[:3]
+    assert [int(line.split("|")[3].replace(",", "")) for line in told[-3:]] == longest
+
+
 def test_the_series_carry_charts(made: House) -> None:
     for asset, charts in (
         (graph.filled_series, ("candles", "averages")),
