@@ -12,6 +12,7 @@ from tidemill.crypto import transforms
 from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.base import Engine, ParquetSource, Source, TableSource
 from tidemill.errors import TidemillError
+from tidemill.lake import duck
 from tidemill.lake.commit import Overtaken
 from tidemill.lake.contracts import Table, Type, polars_schema, text_literal
 from tidemill.lake.snapshot import Partition, Snapshot
@@ -292,12 +293,9 @@ class Crypto:
         """A symbol's rows of a table, in the table's order."""
         import polars as pl
 
-        from tidemill.engines.duck import connection
-
         relation = self.lake.snapshot(table).within([{"symbol": symbol}]).scan()
         order = ", ".join(f'"{name}"' for name in table.sort_by or table.key)
-        with connection() as con:
-            con.execute("set preserve_insertion_order = true")
+        with duck.cursor() as con:
             found = con.sql(f"select * from {relation} order by {order}").to_arrow_table()
         return pl.DataFrame(found, schema=polars_schema(table))
 
@@ -378,10 +376,8 @@ class Crypto:
         earlier = [path for path, row in files if row["first_at"] < start]
         if not earlier:
             return None
-        from tidemill.engines.duck import connection
-
         listed = ", ".join(text_literal(str(path)) for path in earlier)
-        with connection() as con:
+        with duck.cursor() as con:
             found = con.execute(
                 f"select max(timestamp) from read_parquet([{listed}]) "
                 f"where timestamp < {start_s} and close is not null"

@@ -4,7 +4,7 @@ from typing import Any
 
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Crypto
-from tidemill.engines.duck import connection
+from tidemill.lake import duck
 
 Differences = list[dict[str, Any]]
 
@@ -59,7 +59,7 @@ def days_missing(crypto: Crypto) -> Differences:
 
 
 def _rows(sql: str) -> Differences:
-    with connection() as con:
+    with duck.cursor() as con:
         found = con.execute(sql)
         names = [column[0] for column in found.description or ()]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
