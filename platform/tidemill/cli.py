@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 lake_app = typer.Typer(help="Versions of a table: history, rollback, compact, vacuum.")
 app.add_typer(lake_app, name="lake", no_args_is_help=True)
+broker_app = typer.Typer(help="The embedded Kafka broker: start, stop, status, topics.")
+app.add_typer(broker_app, name="broker", no_args_is_help=True)
 
 Domain = Annotated[str, typer.Argument(help="Domain: crypto.")]
 Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
@@ -240,3 +242,44 @@ def vacuum(
     from tidemill.commands import tables
 
     tables.vacuum(_settings(), table, retain_hours)
+
+
+@broker_app.command("start")
+def broker_start() -> None:
+    """Start it, fetched the first time, and create the topics; it runs on by itself."""
+    from tidemill.commands import broker
+
+    broker.start(_settings())
+
+
+@broker_app.command("stop")
+def broker_stop() -> None:
+    """Stop it; what it holds stays."""
+    from tidemill.commands import broker
+
+    broker.stop(_settings())
+
+
+@broker_app.command("status")
+def broker_status(json: Json = False) -> None:
+    """Which broker is used, and whether the embedded one runs."""
+    from tidemill.commands import broker, show
+
+    found = broker.status(_settings())
+    if json:
+        show.as_json(found)
+    else:
+        show.table(list(found), [list(found.values())])
+
+
+@broker_app.command("topics")
+def broker_topics(json: Json = False) -> None:
+    """The partitions and messages of each topic."""
+    from tidemill.commands import broker, show
+
+    found = broker.listed(_settings())
+    if json:
+        show.as_json(found)
+    else:
+        names = ("topic", "partitions", "messages", "next_offsets", "meaning")
+        show.table(names, [[topic[name] for name in names] for topic in found])

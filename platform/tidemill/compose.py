@@ -1,9 +1,12 @@
 """Opens the parts from the settings, for the command line and for Dagster's resources alike."""
 
+from typing import Any
+
 from tidemill.crypto.build import Crypto
 from tidemill.crypto.contracts import TABLES
 from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.base import Engine, named
+from tidemill.kafka.broker import Broker
 from tidemill.lake.store import Lake
 from tidemill.settings import Settings
 
@@ -23,3 +26,14 @@ def crypto(settings: Settings) -> Crypto:
     opened = lake(settings)
     landing = Landing(opened, settings.landing / "crypto", settings.memory_limit_mb)
     return Crypto(opened, engine(settings), landing)
+
+
+def broker(settings: Settings) -> Broker:
+    """The embedded broker of the home."""
+    return Broker(settings.home / "kafka", settings.kafka_port)
+
+
+def kafka(settings: Settings) -> dict[str, Any]:
+    """How clients connect to the broker that is used, in librdkafka's names."""
+    servers = settings.kafka_servers or broker(settings).servers
+    return {"bootstrap.servers": servers, **settings.kafka_options}

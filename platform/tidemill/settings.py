@@ -1,8 +1,11 @@
 """What a user may set, each from one environment variable, read when asked and never on import."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from tidemill.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,12 @@ class Settings:
         spark_master: Spark master URL (``TIDEMILL_SPARK_MASTER``, default ``local[*]``).
         exchange_url: Base of the exchange's REST API (``TIDEMILL_EXCHANGE_URL``).
         memory_limit_mb: What DuckDB may hold before it spills (``TIDEMILL_MEMORY_MB``).
+        kafka_servers: Another broker's ``host:port,...`` instead of the embedded one
+            (``TIDEMILL_KAFKA_SERVERS``).
+        kafka_port: Port of the embedded broker, which takes the next one too
+            (``TIDEMILL_KAFKA_PORT``).
+        kafka_options: What else clients need, SASL and TLS say, in librdkafka's names
+            (``TIDEMILL_KAFKA_OPTIONS``, as ``name=value`` separated by ``;``).
     """
 
     home: Path
@@ -24,6 +33,9 @@ class Settings:
     spark_master: str = "local[*]"
     exchange_url: str = "https://api.binance.com"
     memory_limit_mb: int = 1024
+    kafka_servers: str = ""
+    kafka_port: int = 19092
+    kafka_options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def current(cls, home: Path | None = None) -> "Settings":
@@ -36,6 +48,9 @@ class Settings:
             spark_master=os.environ.get("TIDEMILL_SPARK_MASTER", cls.spark_master),
             exchange_url=os.environ.get("TIDEMILL_EXCHANGE_URL", cls.exchange_url),
             memory_limit_mb=int(os.environ.get("TIDEMILL_MEMORY_MB", cls.memory_limit_mb)),
+            kafka_servers=os.environ.get("TIDEMILL_KAFKA_SERVERS", cls.kafka_servers),
+            kafka_port=int(os.environ.get("TIDEMILL_KAFKA_PORT", cls.kafka_port)),
+            kafka_options=_options(os.environ.get("TIDEMILL_KAFKA_OPTIONS", "")),
         )
 
     @property
@@ -52,3 +67,18 @@ class Settings:
     def dagster(self) -> Path:
         """Dagster's runs, events and schedules."""
         return self.home / "dagster"
+
+
+def _options(text: str) -> dict[str, str]:
+    """Names and values out of ``name=value;name=value``.
+
+    Raises:
+        InputError: A part has no equals sign.
+    """
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    wrong = [part for part in parts if "=" not in part]
+    if wrong:
+        raise InputError(
+            f"TIDEMILL_KAFKA_OPTIONS: expected name=value;name=value, found {wrong[0]!r}"
+        )
+    return {name.strip(): value.strip() for name, _, value in (p.partition("=") for p in parts)}

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from packaging.specifiers import SpecifierSet
 
 from tidemill import instance, java
 from tidemill.commands import show
+from tidemill.processes import is_free
 from tidemill.settings import Settings
 
 PACKAGES = ("dagster", "duckdb", "polars", "deltalake", "ibis-framework", "pyspark", "prophet")
@@ -87,17 +87,6 @@ def _port(port: int) -> Finding:
     if is_free(port):
         return Finding(f"port {port}", "free")
     return Finding(f"port {port}", "in use", "stop what holds it, or tidemill up --port 3001")
-
-
-def is_free(port: int) -> bool:
-    """Whether a loopback port can be listened on."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _disk(settings: Settings) -> Finding:

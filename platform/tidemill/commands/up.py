@@ -19,8 +19,8 @@ import psutil
 
 from tidemill import compose, instance
 from tidemill.commands import run, sample, show
-from tidemill.commands.doctor import is_free
 from tidemill.errors import TidemillError
+from tidemill.processes import is_free, lives
 from tidemill.settings import Settings
 
 HOST = "127.0.0.1"
@@ -163,21 +163,13 @@ def _end_leftover(settings: Settings) -> None:
     if not note.exists():
         return
     left = json.loads(note.read_text())
-    if _lives(left["pid"], left["started"]):
+    if lives(left["pid"], left["started"]):
         raise TidemillError(
             f"tidemill is up for {settings.home} already (process {left['pid']}); "
             "stop it with Ctrl-C where it runs"
         )
     end(left["session"])
     note.unlink(missing_ok=True)
-
-
-def _lives(pid: int, started: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return bool(process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def end(leader: int) -> None:

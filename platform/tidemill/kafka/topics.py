@@ -1,0 +1,109 @@
+"""Topics: what each holds, declared once and created where it is missing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from tidemill.errors import TidemillError
+from tidemill.lake.contracts import Type
+
+TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of JSON messages.
+
+    Attributes:
+        name: As Kafka knows it.
+        meaning: What a message says.
+        key: The field that is also the message's key, so that its messages keep their order.
+        value: Name and type of each field.
+        partitions: How many.
+        retention: How long messages are kept.
+    """
+
+    name: str
+    meaning: str
+    key: str
+    value: Mapping[str, Type]
+    partitions: int = 3
+    retention: timedelta = timedelta(days=7)
+
+
+def ensure(config: Mapping[str, Any], topics: Sequence[Topic]) -> list[str]:
+    """Create the topics that are not there; one that is stays as it is.
+
+    Args:
+        config: How clients connect, in librdkafka's names.
+        topics: What should be there.
+
+    Returns:
+        The names of those created.
+
+    Raises:
+        TidemillError: No broker answers, or it refuses one.
+    """
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
+
+    client = AdminClient(dict(config))  # destroyed with its futures if nothing names it
+    known = described(config)
+    wanted = [
+        NewTopic(
+            topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=-1,  # the broker's own default
+            config={"retention.ms": str(topic.retention // timedelta(milliseconds=1))},
+        )
+        for topic in topics
+        if topic.name not in known
+    ]
+    if not wanted:
+        return []
+    made = []
+    for name, future in client.create_topics(wanted, request_timeout=TIMEOUT_S).items():
+        try:
+            future.result()
+            made.append(name)
+        except KafkaException as error:
+            fault = error.args[0]
+            if fault.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # a rival was faster
+                raise TidemillError(f"topic {name} cannot be created: {fault.str()}") from error
+    return made
+
+
+def described(config: Mapping[str, Any]) -> dict[str, int]:
+    """The number of partitions of each topic that is there, but Kafka's own.
+
+    Raises:
+        TidemillError: No broker answers.
+    """
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    client = AdminClient(dict(config))
+    try:
+        found = client.list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise TidemillError(
+            f"no Kafka broker answers at {config['bootstrap.servers']} "
+            f"({error.args[0].str()}): 'tidemill broker start' starts the embedded one"
+        ) from error
+    return {name: len(t.partitions) for name, t in found.items() if not name.startswith("__")}
+
+
+def offsets(config: Mapping[str, Any], name: str, partitions: int) -> list[tuple[int, int]]:
+    """The first offset kept and the next one to be written, of each partition of a topic."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer(dict(config) | {"group.id": "tidemill-offsets"})
+    try:
+        return [
+            consumer.get_watermark_offsets(TopicPartition(name, number), timeout=TIMEOUT_S)
+            for number in range(partitions)
+        ]
+    finally:
+        consumer.close()
