@@ -2,12 +2,12 @@
 
 import base64
 import json
+import secrets
 import signal
 import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import psutil
 from filelock import FileLock
@@ -184,7 +184,8 @@ class Broker:
         self._logging.write_text(_LOGGING.format(log=self.log))
         if (data / "meta.properties").exists():
             return
-        cluster = base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
+        # Its first letter must not be a dash, which the tool would take for another option.
+        cluster = base64.urlsafe_b64encode(b"T" + secrets.token_bytes(15)).decode().rstrip("=")
         tool = ("kafka.tools.StorageTool", "format", "--standalone", "--ignore-formatted")
         done = subprocess.run(
             self._java(*tool, "--cluster-id", cluster, "--config", self._properties),
