@@ -162,7 +162,7 @@ DAILY_OHLC = Table(
         Column(
             "cnt",
             Type.BIGINT,
-            "Minutes with data; NULL where no minutes are known.",
+            "Minutes that landed, those with filled prices too; NULL where none are known.",
             unit="min",
             nullable=True,
             low=1,
@@ -194,7 +194,7 @@ FILLED_SERIES = Table(
         Column(
             "cnt",
             Type.BIGINT,
-            "Minutes with data; 0 on a filled day, NULL where unknown.",
+            "Minutes that landed; 0 on a filled day, NULL where unknown.",
             unit="min",
             nullable=True,
             low=0,
