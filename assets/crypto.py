@@ -78,7 +78,8 @@ def by_month(
         context: dg.AssetExecutionContext, crypto: dg.ResourceParam[Crypto]
     ) -> dg.MaterializeResult:
         asked = asked_months(context)
-        done = [make(crypto, symbol, months) for symbol, months in asked.items()]
+        with report.tried_again():
+            done = [make(crypto, symbol, months) for symbol, months in asked.items()]
         partitions = [p for symbol, months in asked.items() for p in months.partitions(symbol)]
         return report.written(crypto.lake, table, done, partitions)
 
@@ -111,7 +112,8 @@ def by_symbol(
         context: dg.AssetExecutionContext, crypto: dg.ResourceParam[Crypto]
     ) -> dg.MaterializeResult:
         asked = list(context.partition_keys)
-        done = make(crypto, asked)
+        with report.tried_again():
+            done = make(crypto, asked)
         partitions = [{"symbol": symbol} for symbol in asked]
         charts = exhibits.charts(crypto, table, asked)
         texts = exhibits.reports(crypto, table, asked)

@@ -1,16 +1,19 @@
 """What every asset says of its table and of what it wrote."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 
+from tidemill.lake.commit import Overtaken
 from tidemill.lake.contracts import Table
 from tidemill.lake.snapshot import Partition
 from tidemill.lake.store import Lake, Written
 
 PREVIEW_ROWS = 10
+RETRY_S = 5
 
 
 def key(table: Table) -> dg.AssetKey:
@@ -48,6 +51,21 @@ def contract_spec(table: Table) -> dg.AssetCheckSpec:
         blocking=True,
         description="Types, nulls, ranges, rules and the unique key of the partitions written.",
     )
+
+
+@contextmanager
+def tried_again() -> Iterator[None]:
+    """Ask for another try of a step that failed for a reason outside it, which may pass.
+
+    That is the disk, and rivals that kept changing what it reads. Rows that break a contract would
+    break it again.
+    """
+    import duckdb
+
+    try:
+        yield
+    except (OSError, duckdb.IOException, Overtaken) as error:
+        raise dg.RetryRequested(max_retries=2, seconds_to_wait=RETRY_S) from error
 
 
 def landed(lake: Lake, tables: Sequence[Table]) -> list[dg.AssetMaterialization]:

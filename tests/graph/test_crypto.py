@@ -1,6 +1,7 @@
 """The crypto assets materialized in this process, over a temporary lake."""
 
 import signal
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import assets.crypto as graph
+from assets import report
 from assets.partitions import months, symbol_months
 from resources.crypto import CryptoResource
 from tests.graph.conftest import House, make_all
@@ -18,6 +20,8 @@ from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Months
 from tidemill.definitions import build, defs
 from tidemill.engines.duck import DuckEngine, connection
+from tidemill.errors import ContractError
+from tidemill.lake.store import Written
 
 
 def rows(house: House, table: str) -> pl.DataFrame:
@@ -137,6 +141,31 @@ def test_a_broken_contract_fails_its_check_and_stops_what_is_downstream(
     assert evaluation.check_name == "keeps_contract"
     made = [key.path[-1] for e in result.get_asset_materialization_events() if (key := e.asset_key)]
     assert "daily_ohlc" not in made
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"), [(OSError("disk"), 3), (ContractError("rows break a rule"), 1)]
+)
+def test_a_step_is_tried_again_where_that_can_help(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int
+) -> None:
+    calls = []
+
+    def failing(crypto: object, symbols: Sequence[str]) -> Written:
+        calls.append(symbols)
+        raise error
+
+    monkeypatch.setattr(report, "RETRY_S", 0)
+    house.instance.add_dynamic_partitions("symbol", ["AAAUSDT"])
+    result = dg.materialize(
+        [graph.by_symbol(c.RAW_BARS, failing, [], {"duckdb"})],
+        partition_key="AAAUSDT",
+        instance=house.instance,
+        resources={"crypto": CryptoResource(home=str(house.settings.home))},
+        raise_on_error=False,
+    )
+    assert not result.success
+    assert calls == [["AAAUSDT"]] * tries
 
 
 def test_what_is_reported_of_a_table_comes_with_it(made: House) -> None:

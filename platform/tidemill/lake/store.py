@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-UNFIT = "*?[]%^|=\\"
+UNFIT = "*?[]{}%^|=\\"
 
 
 @dataclass(frozen=True)
