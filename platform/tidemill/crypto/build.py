@@ -1,5 +1,6 @@
 """Makes each crypto table for a symbol, or for some of its months, from the tables before it."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -318,12 +319,16 @@ class Crypto:
         series = TableSource(self.lake, c.FILLED_SERIES, partitions)
 
         def work() -> Written:
-            read = series.state()
+            started, read = time.perf_counter(), series.state()
             rows = pl.concat([make(self.series(symbol)) for symbol in symbols])
             written = self.lake.replace_frame(
                 table, rows, partitions, lambda: series.state() == read
             )
-            return replace(written, sql=f"-- Polars: {make.__module__}.{make.__name__}")
+            return replace(
+                written,
+                seconds=time.perf_counter() - started,
+                sql=f"-- Polars: {make.__module__}.{make.__name__}",
+            )
 
         return _until_still(work)
 
