@@ -66,13 +66,22 @@ def save(lake: Lake, sql: str, path: Path, form: str, as_of: int | datetime | No
         path: Where to write; a file that is there is replaced.
         form: ``csv``, ``json`` (a list of objects) or ``parquet``.
         as_of: As in ``ask``.
+
+    Raises:
+        InputError: The file cannot be written.
     """
+    import duckdb
+
     with _sandbox(lake, sql, as_of) as con:
         rows = con.sql(sql).to_arrow_table()
     more = {"csv": ", header", "json": ", array true"}.get(form, "")
     with duck.cursor() as out:
         out.register("rows", rows)
-        out.execute(f"copy rows to {text_literal(str(path))} (format {form}{more})")
+        try:
+            out.execute(f"copy rows to {text_literal(str(path))} (format {form}{more})")
+        except duckdb.IOException as error:
+            told = str(error).partition("\n")[0]
+            raise InputError(f"{path}: cannot be written ({told})") from error
     return int(rows.num_rows)
 
 

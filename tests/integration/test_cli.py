@@ -300,3 +300,28 @@ def test_doctor_knows_this_machine(home: Path) -> None:
     names = {finding["name"]: finding for finding in told(home, "doctor")}
     assert {"Python", "duckdb", "Java", "disk"} <= set(names)
     assert not any(finding["is_broken"] for finding in names.values())
+
+
+def test_a_file_that_cannot_be_written_is_told(home: Path) -> None:
+    done = tidemill(home, "sql", "select 1 as a", "--output", "/nowhere/x.csv", code=2)
+    assert done.stderr.startswith("tidemill: /nowhere/x.csv: cannot be written")
+
+
+def test_a_year_is_shown_as_a_year(home: Path) -> None:
+    shown = tidemill(home, "sql", "select max(year) as y from crypto.raw_candles").stdout
+    assert "2024" in shown and "2,024" not in shown
+
+
+def test_status_tells_what_lies_in_the_inbox(tmp_path: Path) -> None:
+    inbox = tmp_path / "landing" / "crypto" / "inbox"
+    inbox.mkdir(parents=True)
+    candles(inbox / "ABCUSDT.csv", 3)
+    assert told(tmp_path, "status")["inbox"] == ["ABCUSDT.csv"]
+    assert "waits in the inbox for tidemill up: ABCUSDT.csv" in tidemill(tmp_path, "status").stdout
+
+
+def test_rows_without_a_price_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "ABCUSDT.csv"
+    path.write_text(f"{HEADER}{START_S},1,1,1,1,1\n{START_S + 60},,,,,\n")
+    shown = tidemill(tmp_path, "ingest", "crypto", str(path)).stdout
+    assert "1 of the good rows lack a price" in shown

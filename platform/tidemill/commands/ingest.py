@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill import compose
-from tidemill.commands import run, show
+from tidemill.commands import run, show, up
 from tidemill.crypto.backfill import Fetched, landed_until
 from tidemill.crypto.backfill import backfill as fetch
 from tidemill.crypto.exchange import Exchange
@@ -39,10 +39,10 @@ def ingest(
         show.as_json({"landed": [asdict(report) for report in landed], "refused": refused})
     else:
         _print(landed)
-        if landed:
-            show.out.print(
-                "Next: tidemill run crypto   (or let the UI's sensor do it)", style="dim"
-            )
+        if landed and up.process(settings) is not None:
+            show.out.print("The sensors of tidemill up make the tables from here.", style="dim")
+        elif landed:
+            show.out.print("Next: tidemill run crypto", style="dim")
     for message in refused:
         show.marked(show.err, "Refused:", message, "red")
     return refused
@@ -91,10 +91,11 @@ def backfill(
         show.as_json({"backfilled": reports, "made": made})
     else:
         for report in reports:
-            show.out.print(
-                f"{report['symbol']}: {report['fetched']:,} minutes fetched, {report['good']:,} new"
-            )
-        run.print_report(made)
+            told = f"{report['fetched']:,} minutes fetched, {report['good']:,} new"
+            ending = ", then it failed" if report["error"] else ""
+            show.out.print(f"{report['symbol']}: {told}{ending}")
+        if made["symbols"]:
+            run.print_report(made)
     failed = [f"{symbol}: {fetched.error}" for symbol, fetched in done.items() if fetched.error]
     if failed:
         raise TidemillError("\n".join(failed))
@@ -156,7 +157,13 @@ def _print(landed: Sequence[Landed]) -> None:
         ],
     )
     for report in landed:
-        for note in report.notes:
+        notes = list(report.notes)
+        if report.empty_prices:
+            notes.append(
+                f"{report.empty_prices:,} of the good rows lack a price; crypto.raw_candles fills "
+                "it from the last one before, marked is_filled"
+            )
+        for note in notes:
             show.out.print(f"  {report.file}: {note}", highlight=False)
     if any(report.rejected for report in landed):
         show.out.print(

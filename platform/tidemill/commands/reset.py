@@ -3,8 +3,8 @@
 import shutil
 
 from tidemill import compose, instance
-from tidemill.commands import show
-from tidemill.errors import TidemillError
+from tidemill.commands import show, up
+from tidemill.errors import InputError, TidemillError
 from tidemill.settings import Settings
 
 
@@ -14,10 +14,15 @@ def reset(settings: Settings) -> None:
     So do the files in the inbox and those refused, which exist nowhere else.
 
     Raises:
+        InputError: ``tidemill up`` runs, whose sensors would make tables meanwhile.
         TidemillError: Something could not be deleted.
     """
     from assets import materialize
 
+    if (running := up.process(settings)) is not None:
+        raise InputError(
+            f"tidemill is up for {settings.home} (process {running}); stop it before a reset"
+        )
     tables = settings.lake / "crypto"
     try:
         with compose.crypto(settings).landing.cleared():

@@ -30,8 +30,20 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def table(names: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """Print rows with a header, numbers to the right."""
+def table(
+    names: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str | None = None,
+    is_grouped: bool = True,
+) -> None:
+    """Print rows with a header, numbers to the right.
+
+    Args:
+        names: Of the columns.
+        rows: Values.
+        title: Above it.
+        is_grouped: Whether whole numbers are shown as 1,234; one may be a year.
+    """
     drawn = Table(title=title, title_justify="left", header_style="bold")
     numeric = [
         all(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
@@ -40,14 +52,14 @@ def table(names: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None
     for name, is_numeric in zip(names, numeric, strict=True):
         drawn.add_column(name, justify="right" if is_numeric and rows else "left")
     for row in rows:
-        drawn.add_row(*[_cell(value) for value in row])
+        drawn.add_row(*[_cell(value, is_grouped) for value in row])
     out.print(drawn)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, is_grouped: bool = True) -> str:
     if value is None:
         return "NULL"
-    if isinstance(value, int) and not isinstance(value, bool):
+    if is_grouped and isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)
 

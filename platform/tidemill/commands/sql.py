@@ -34,9 +34,9 @@ def sql(settings: Settings, text: str, as_of: str | None, form: str, output: Pat
     if form == "json":
         show.as_json([dict(zip(answer.names, row, strict=True)) for row in answer.rows])
     elif form == "csv":
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(answer.names)
         writer.writerows(answer.rows)
     else:
-        show.table(answer.names, answer.rows)
+        show.table(answer.names, answer.rows, is_grouped=False)
         show.err.print(f"{len(answer.rows):,} rows", style="dim")

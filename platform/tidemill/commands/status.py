@@ -6,6 +6,7 @@ from typing import Any
 from tidemill import compose
 from tidemill.commands import show
 from tidemill.crypto import checks
+from tidemill.crypto.intake import inbox
 from tidemill.settings import Settings
 
 
@@ -26,6 +27,7 @@ def status(settings: Settings) -> dict[str, Any]:
             {"symbol": needed.symbol, "from": needed.months.first, "to": needed.months.last}
             for needed in crypto.pending()
         ],
+        "inbox": sorted(path.name for path in inbox.folder(crypto.landing).iterdir()),
         "failed_checks": {
             name: differences for name, check in held.items() if (differences := check(crypto))
         },
@@ -70,6 +72,8 @@ def print_report(report: dict[str, Any]) -> None:
         show.out.print(
             f"waits to be made: {work['symbol']} {work['from']:%Y-%m} to {work['to']:%Y-%m}"
         )
+    for name in report["inbox"]:
+        show.out.print(f"waits in the inbox for tidemill up: {name}")
     for name, differences in report["failed_checks"].items():
         show.marked(show.out, "does not hold:", f"{name}: {differences[:5]}", "red")
     if not report["failed_checks"]:

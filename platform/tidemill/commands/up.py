@@ -157,18 +157,27 @@ def _note(settings: Settings) -> Path:
     return settings.home / "up.json"
 
 
+def process(settings: Settings) -> int | None:
+    """The process of the ``tidemill up`` that runs for this home, or None."""
+    note = _note(settings)
+    if not note.exists():
+        return None
+    left = json.loads(note.read_text())
+    return int(left["pid"]) if lives(left["pid"], left["started"]) else None
+
+
 def _end_leftover(settings: Settings) -> None:
     """End what a killed ``tidemill up`` of this home left running; refuse beside a living one."""
     note = _note(settings)
     if not note.exists():
         return
-    left = json.loads(note.read_text())
-    if lives(left["pid"], left["started"]):
+    running = process(settings)
+    if running is not None:
         raise TidemillError(
-            f"tidemill is up for {settings.home} already (process {left['pid']}); "
+            f"tidemill is up for {settings.home} already (process {running}); "
             "stop it with Ctrl-C where it runs"
         )
-    end(left["session"])
+    end(json.loads(note.read_text())["session"])
     note.unlink(missing_ok=True)
 
 

@@ -159,14 +159,16 @@ def simulate(path: Path, market: Market, faults: Faults = _MODEST, seed: int = 7
 def sample_markets(start: date = SAMPLE_START, end: date = SAMPLE_END) -> tuple[Market, ...]:
     """Three symbols over the UTC days ``start`` to ``end``, both included, for a first start.
 
+    Their names say that they are simulated: no real price lands beside them.
+
     Raises:
         InputError: ``end`` is before ``start``.
     """
     minutes = ((end - start).days + 1) * _DAY_MINUTES
     return (
-        Market("BTCUSDT", start, minutes, 42_283.58, "kaggle_btc"),
-        Market("ETHUSDT", start, minutes, 2_281.87, "kaggle_eth"),
-        Market("SOLUSDT", start, minutes, 101.72, "kaggle_eth"),
+        Market("SIMBTCUSDT", start, minutes, 42_283.58, "kaggle_btc"),
+        Market("SIMETHUSDT", start, minutes, 2_281.87, "kaggle_eth"),
+        Market("SIMSOLUSDT", start, minutes, 101.72, "kaggle_eth"),
     )
 
 

@@ -368,7 +368,7 @@ def test_a_market_without_minutes_or_price_is_refused(fields: dict[str, Any]) ->
 def test_the_sample_is_two_years_of_three_symbols() -> None:
     assert [(market.symbol, market.start, last_day(market)) for market in sample_markets()] == [
         (symbol, date(2024, 1, 1), date(2025, 12, 31))
-        for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+        for symbol in ("SIMBTCUSDT", "SIMETHUSDT", "SIMSOLUSDT")
     ]
 
 
