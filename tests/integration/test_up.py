@@ -84,7 +84,9 @@ def test_a_landed_file_is_made_by_the_sensors_and_nothing_is_left_running(tmp_pa
         assert ["crypto", "filled_series"] in [node["assetKey"]["path"] for node in nodes]
         busy = tidemill(home, "up", "--port", str(port), code=2).stderr
         assert "is up for" in busy
-        tidemill(home, "ingest", "crypto", str(candles(tmp_path / "ABCUSDT.csv", 35 * 1440)))
+        assert "stop it before a reset" in tidemill(home, "reset", "crypto", "--yes", code=2).stderr
+        path = candles(tmp_path / "ABCUSDT.csv", 35 * 1440)
+        assert "sensors of tidemill up make" in tidemill(home, "ingest", "crypto", str(path)).stdout
         count = "select count(*) as n from crypto.filled_series"
         assert until(lambda: told(home, "sql", count) == [{"n": 35}], 200)
     finally:
