@@ -1,7 +1,8 @@
 """DuckDB as an engine: in this process, no JVM, spilling to disk when memory runs out."""
 
+import atexit
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ class DuckEngine:
     def __init__(self, memory_limit_mb: int = 1024) -> None:
         """Nothing starts before the first transform."""
         self.memory_limit_mb = memory_limit_mb
+        self._held = ExitStack()
+        self._con: duckdb.DuckDBPyConnection | None = None
 
     def write(
         self,
@@ -49,10 +52,16 @@ class DuckEngine:
     ) -> Written:
         """As ``Engine.write`` says."""
         sql = compiled(transform, {n: s.columns for n, s in sources.items()}, "duckdb")
-        with connection(self.memory_limit_mb) as con:
-            for name, source in sources.items():
-                con.execute(f'create view "{name}" as select * from {source.duckdb()}')
-            return lake.replace(table, con, sql, partitions, {"engine": self.name}, still)
+        if self._con is None:
+            self._con = self._held.enter_context(connection(self.memory_limit_mb))
+            atexit.register(self.close)  # the binding complains of what is open after that
+        for name, source in sources.items():
+            rows = f"select * from {source.duckdb()}"
+            self._con.execute(f'create or replace temp view "{name}" as {rows}')
+        return lake.replace(table, self._con, sql, partitions, {"engine": self.name}, still)
 
     def close(self) -> None:
-        """Nothing is held between transforms."""
+        """Let go of the DuckDB that transforms run in; the next one opens another."""
+        atexit.unregister(self.close)
+        self._con = None
+        self._held.close()
