@@ -39,7 +39,11 @@ class Settings:
 
     @classmethod
     def current(cls, home: Path | None = None) -> "Settings":
-        """The settings of this process's environment, with another ``home`` where one is given."""
+        """The settings of this process's environment, with another ``home`` where one is given.
+
+        Raises:
+            InputError: A variable holds what it cannot.
+        """
         home = (home or Path(os.environ.get("TIDEMILL_HOME", ".tidemill"))).absolute()
         return cls(
             home=home,
@@ -47,9 +51,9 @@ class Settings:
             engine=os.environ.get("TIDEMILL_ENGINE", cls.engine),
             spark_master=os.environ.get("TIDEMILL_SPARK_MASTER", cls.spark_master),
             exchange_url=os.environ.get("TIDEMILL_EXCHANGE_URL", cls.exchange_url),
-            memory_limit_mb=int(os.environ.get("TIDEMILL_MEMORY_MB", cls.memory_limit_mb)),
+            memory_limit_mb=_whole("TIDEMILL_MEMORY_MB", cls.memory_limit_mb, 1, 1 << 30),
             kafka_servers=os.environ.get("TIDEMILL_KAFKA_SERVERS", cls.kafka_servers),
-            kafka_port=int(os.environ.get("TIDEMILL_KAFKA_PORT", cls.kafka_port)),
+            kafka_port=_whole("TIDEMILL_KAFKA_PORT", cls.kafka_port, 1, 65_534),
             kafka_options=_options(os.environ.get("TIDEMILL_KAFKA_OPTIONS", "")),
         )
 
@@ -67,6 +71,20 @@ class Settings:
     def dagster(self) -> Path:
         """Dagster's runs, events and schedules."""
         return self.home / "dagster"
+
+
+def _whole(variable: str, default: int, low: int, high: int) -> int:
+    """A whole number out of the environment.
+
+    Raises:
+        InputError: It is none, or out of bounds.
+    """
+    text = os.environ.get(variable, str(default)).strip()
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise InputError(
+            f"{variable}: expected a whole number from {low} to {high}, found {text!r}"
+        )
+    return int(text)
 
 
 def _options(text: str) -> dict[str, str]:

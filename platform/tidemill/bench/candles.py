@@ -15,7 +15,7 @@ from tidemill.bench import sides
 from tidemill.bench.measure import Sample, Work, alone
 from tidemill.crypto import contracts as c
 from tidemill.crypto.simulator import kaggle_markets, simulate
-from tidemill.errors import TidemillError
+from tidemill.errors import InputError, TidemillError
 from tidemill.lake.contracts import Table, text_literal
 from tidemill.settings import Settings
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CHAIN_S = 165.0
 """What the chain took before there was this platform: 8,000,000 rows, 2 cores."""
 CHAIN_ROWS = 8_000_000
+LEAST_ROWS = 1000
 PEAK_MIB = 2048
 BYTES_A_ROW = 60
 """Of a CSV file; each side's tables come to less than half of it."""
@@ -157,14 +158,17 @@ def run(rows: int, workdir: Path, repeat: int | None = None, dagster: bool = Fal
     """Measure every stage, then hold both sides' rows against each other.
 
     Args:
-        rows: Rows of the files together, at least 2.
+        rows: Rows of the files together, at least ``LEAST_ROWS``.
         workdir: Where files and tables go, about 200 bytes a row.
         repeat: Runs of each side, in turn; by default 3, and 1 beyond 8,000,000 rows.
         dagster: Whether to measure what Dagster adds, too.
 
     Raises:
+        InputError: ``rows`` is below that.
         TidemillError: The disk is too full, or the sides made different rows.
     """
+    if rows < LEAST_ROWS:
+        raise InputError(f"{rows} rows are too few: ask for {LEAST_ROWS} or more")
     _require_space(workdir, rows)
     repeat = repeat or (3 if rows <= CHAIN_ROWS else 1)
     for market in kaggle_markets(rows):

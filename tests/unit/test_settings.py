@@ -1,0 +1,33 @@
+"""What a variable cannot hold is told by its name, not by a traceback."""
+
+import pytest
+
+from tidemill.errors import InputError
+from tidemill.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("TIDEMILL_MEMORY_MB", "lots", "from 1 to 1073741824, found 'lots'"),
+        ("TIDEMILL_MEMORY_MB", "0", "found '0'"),
+        ("TIDEMILL_KAFKA_PORT", "70000", "from 1 to 65534, found '70000'"),
+        ("TIDEMILL_KAFKA_PORT", "-1", "found '-1'"),
+        ("TIDEMILL_KAFKA_OPTIONS", "sasl", "expected name=value;name=value, found 'sasl'"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=f"{variable}: .*{expected}"):
+        Settings.current()
+
+
+def test_values_are_read_as_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_MEMORY_MB", " 512 ")
+    monkeypatch.setenv("TIDEMILL_KAFKA_PORT", "9092")
+    monkeypatch.setenv("TIDEMILL_KAFKA_OPTIONS", "sasl.username=a; sasl.password=b=c;")
+    found = Settings.current()
+    assert (found.memory_limit_mb, found.kafka_port) == (512, 9092)
+    assert found.kafka_options == {"sasl.username": "a", "sasl.password": "b=c"}
