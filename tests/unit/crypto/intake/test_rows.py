@@ -260,7 +260,7 @@ def test_a_file_whose_rows_are_all_bad_is_refused_with_the_commonest_reasons(des
         (minute(0), "BTCUSDT.csv", "Say it with --columns"),
         (HEADER + minute(0), "candles.csv", "say it with --symbol, for example --symbol BTCUSDT"),
         (b"PAR1...", "BTCUSDT.csv", "this is a Parquet file"),
-        (gzip.compress((HEADER + minute(0)).encode())[:-9], "BTCUSDT.csv.gz", "cut short"),
+        (gzip.compress((HEADER + minute(0)).encode(), mtime=0)[:-9], "BTCUSDT.csv.gz", "cut short"),
         (HEADER + "x,1,1,1,1,1\n", "BTCUSDT.csv", "none of its 1 rows can be used"),
         (HEADER + empty(0) + empty(1), "BTCUSDT.csv", "none of its 2 rows can be used"),
     ],
