@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,19 @@ from tidemill.errors import TidemillError
 from tidemill.kafka import jars, topics
 from tidemill.kafka.broker import Broker
 from tidemill.kafka.topics import Topic
-from tidemill.lake.contracts import Type
+from tidemill.lake.contracts import Column, Type
 
 pytestmark = pytest.mark.integration
 
-TICKS = Topic("ticks", "A tick.", "n", {"n": Type.BIGINT}, partitions=2)
+TICKS = Topic(
+    "ticks",
+    "A tick.",
+    (Column("n", Type.BIGINT, "Number."),),
+    key="n",
+    event_key=("n",),
+    event_time="n",
+    partitions=2,
+)
 
 
 def free_port() -> int:
@@ -107,7 +116,7 @@ def test_it_listens_on_loopback_alone(broker: Broker) -> None:
 
 def test_a_topic_keeps_its_messages_as_long_as_it_says(broker: Broker) -> None:
     broker.start()
-    topics.ensure(config(broker), [Topic("short", "", "n", {}, retention=timedelta(hours=2))])
+    topics.ensure(config(broker), [replace(TICKS, name="short", retention=timedelta(hours=2))])
     client = AdminClient(config(broker))
     resource = ConfigResource(ResourceType.TOPIC, "short")
     (future,) = client.describe_configs([resource]).values()

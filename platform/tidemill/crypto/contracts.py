@@ -1,5 +1,6 @@
 """The crypto tables, each declared once."""
 
+from tidemill.kafka import contracts as kafka
 from tidemill.lake.contracts import Column, Table, Type
 
 SYMBOL = Column("symbol", Type.STRING, "Trading pair, upper case without separators, as BTCUSDT.")
@@ -182,6 +183,105 @@ DAILY_OHLC = Table(
     },
 )
 
+CONSUMED_SPANS = kafka.consumed_spans("crypto")
+DEAD_LETTERS = kafka.dead_letters("crypto")
+
+LIVE_PRICES = Table(
+    domain="crypto",
+    name="live_prices",
+    meaning="Every tick from Kafka once; a second message of a tick and what is no tick are "
+    "counted in consumed_spans.",
+    columns=(
+        SYMBOL,
+        _price("price", "Last price."),
+        Column("event_time", Type.TIMESTAMP, "When the price was told, UTC."),
+        Column("is_late", Type.BOOLEAN, "Whether it came behind its partition's watermark."),
+        kafka.TOPIC,
+        kafka.TOPIC_ID,
+        kafka.PARTITION,
+        kafka.OFFSET,
+        kafka.PRODUCED_AT,
+        Column("date", Type.DATE, "UTC calendar day of the event."),
+    ),
+    key=("topic", "topic_id", "partition", "offset"),
+    partition_by=("date",),
+)
+
+LIVE_DAILY_OHLC = Table(
+    domain="crypto",
+    name="live_daily_ohlc",
+    meaning="One bar a symbol and UTC day that has live ticks, late ones too; open and close are "
+    "the first and the last tick by (event time, offset).",
+    columns=(
+        SYMBOL,
+        _price("daily_open", "First price of the day."),
+        _price("daily_high", "Highest price of the day."),
+        _price("daily_low", "Lowest price of the day."),
+        _price("daily_close", "Last price of the day."),
+        Column("ticks", Type.BIGINT, "Ticks of the day.", low=1),
+        Column("late_ticks", Type.BIGINT, "Those that came behind the watermark.", low=0),
+        Column("cnt", Type.BIGINT, "Minutes that have a tick.", unit="min", low=1, high=1440),
+        Column("first_at", Type.TIMESTAMP, "Event time of the first tick, UTC."),
+        Column("first_offset", Type.BIGINT, "Its offset.", low=0),
+        Column("last_at", Type.TIMESTAMP, "Event time of the last tick, UTC."),
+        Column("last_offset", Type.BIGINT, "Its offset.", low=0),
+        Column(
+            "is_closed",
+            Type.BOOLEAN,
+            "Whether the watermark has passed the day; a later tick still counts, as a late one.",
+        ),
+        DATE,
+    ),
+    key=("symbol", "date"),
+    partition_by=("date",),
+    sort_by=("symbol",),
+    rules={
+        "low <= open, close <= high": "daily_low <= least(daily_open, daily_close) "
+        "and daily_high >= greatest(daily_open, daily_close)",
+        "late_ticks <= ticks": "late_ticks <= ticks",
+    },
+)
+
+MERGED_DAILY_OHLC = Table(
+    domain="crypto",
+    name="merged_daily_ohlc",
+    meaning="One bar a symbol and UTC day, from daily_ohlc where it has the day, else from "
+    "live_daily_ohlc.",
+    columns=(
+        DATE,
+        _price("daily_open", "First price of the day."),
+        _price("daily_high", "Highest price of the day."),
+        _price("daily_low", "Lowest price of the day."),
+        _price("daily_close", "Last price of the day."),
+        Column(
+            "daily_volume",
+            Type.DOUBLE,
+            "Traded in the day; NULL of a live day, as ticks tell none.",
+            unit=BASE,
+            nullable=True,
+            low=0.0,
+        ),
+        Column(
+            "cnt",
+            Type.BIGINT,
+            "Minutes that landed, or that have a tick; NULL where none are known.",
+            unit="min",
+            nullable=True,
+            low=1,
+            high=1440,
+        ),
+        Column("source", Type.STRING, "'live', or the source that daily_ohlc tells."),
+        SYMBOL,
+    ),
+    key=("symbol", "date"),
+    partition_by=("symbol",),
+    sort_by=("date",),
+    rules={
+        "low <= open, close <= high": "daily_low <= least(daily_open, daily_close) "
+        "and daily_high >= greatest(daily_open, daily_close)"
+    },
+)
+
 FILLED_SERIES = Table(
     domain="crypto",
     name="filled_series",
@@ -355,6 +455,11 @@ TABLES = (
     CANDLE_GAPS,
     PRICE_JUMPS,
     DAILY_OHLC,
+    CONSUMED_SPANS,
+    DEAD_LETTERS,
+    LIVE_PRICES,
+    LIVE_DAILY_OHLC,
+    MERGED_DAILY_OHLC,
     FILLED_SERIES,
     PROPHET_INPUT,
     SIGNALS,

@@ -123,7 +123,8 @@ class ParquetSource:
 
 def spark_type(type_: Type) -> str:
     """The type's name in Spark SQL."""
-    return {Type.STRING: "STRING", Type.TIMESTAMP: "TIMESTAMP_NTZ"}.get(type_, type_.value)
+    other = {Type.STRING: "STRING", Type.TIMESTAMP: "TIMESTAMP_NTZ", Type.BLOB: "BINARY"}
+    return other.get(type_, type_.value)
 
 
 def _ddl(columns: Mapping[str, Type]) -> str:

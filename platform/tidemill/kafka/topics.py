@@ -1,35 +1,54 @@
 """Topics: what each holds, declared once and created where it is missing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from tidemill.errors import TidemillError
-from tidemill.lake.contracts import Type
+from tidemill.errors import ContractError, TidemillError
+from tidemill.lake.contracts import Column
 
 TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of JSON messages.
+    """A topic of JSON messages: one object each, whose fields keep this contract.
 
     Attributes:
         name: As Kafka knows it.
         meaning: What a message says.
+        value: The fields that a message must have; others are let be.
         key: The field that is also the message's key, so that its messages keep their order.
-        value: Name and type of each field.
+        event_key: The fields that together name one event; a second message of it is a duplicate.
+        event_time: The field with the event's time, in epoch milliseconds.
+        rules: Name and SQL condition that every message keeps.
         partitions: How many.
         retention: How long messages are kept.
+        grace_ms: How far the watermark stays behind the newest event of a partition.
+        ahead_ms: How far an event's time may be after the message's own.
+        max_bytes: The longest message taken.
     """
 
     name: str
     meaning: str
+    value: tuple[Column, ...]
     key: str
-    value: Mapping[str, Type]
+    event_key: tuple[str, ...]
+    event_time: str
+    rules: Mapping[str, str] = field(default_factory=dict)
     partitions: int = 3
     retention: timedelta = timedelta(days=7)
+    grace_ms: int = 3_600_000
+    ahead_ms: int = 3_600_000
+    max_bytes: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        """Refuse a declaration that names fields it does not have."""
+        names = [column.name for column in self.value]
+        for name in (self.key, self.event_time, *self.event_key):
+            if name not in names:
+                raise ContractError(f"topic {self.name}: {name!r} is none of its fields {names}")
 
 
 def ensure(config: Mapping[str, Any], topics: Sequence[Topic]) -> list[str]:

@@ -19,6 +19,7 @@ class Type(Enum):
     BOOLEAN = "BOOLEAN"
     DATE = "DATE"
     TIMESTAMP = "TIMESTAMP"
+    BLOB = "BLOB"
 
 
 _DELTA = {
@@ -29,6 +30,7 @@ _DELTA = {
     Type.BOOLEAN: "boolean",
     Type.DATE: "date",
     Type.TIMESTAMP: "timestamp_ntz",
+    Type.BLOB: "binary",
 }
 IBIS_TYPES = {
     Type.STRING: "string",
@@ -38,6 +40,7 @@ IBIS_TYPES = {
     Type.BOOLEAN: "boolean",
     Type.DATE: "date",
     Type.TIMESTAMP: "timestamp(6)",
+    Type.BLOB: "binary",
 }
 PARTITION_TYPES = (Type.STRING, Type.INT, Type.BIGINT, Type.DATE)
 
@@ -237,6 +240,7 @@ def polars_schema(table: Table) -> dict[str, Any]:
         Type.BOOLEAN: pl.Boolean,
         Type.DATE: pl.Date,
         Type.TIMESTAMP: pl.Datetime("us"),
+        Type.BLOB: pl.Binary,
     }
     return {column.name: types[column.type] for column in table.columns}
 

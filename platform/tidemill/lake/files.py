@@ -182,7 +182,7 @@ def _typed(type_: Type, text: str) -> float | str | None:
         return int(text)
     if type_ is Type.DOUBLE:
         return float(text)
-    return None if type_ is Type.BOOLEAN else text
+    return None if type_ in (Type.BOOLEAN, Type.BLOB) else text
 
 
 def _bounds(type_: Type, known: Range) -> tuple[float | str, float | str] | None:
