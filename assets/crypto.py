@@ -1,4 +1,4 @@
-"""The crypto assets: minute and daily bars by symbol and month, all else by symbol."""
+"""The crypto assets: minutes and days by symbol and month, live days whole, the rest by symbol."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,8 @@ from assets import report
 from assets.partitions import symbol_months, symbols
 from tidemill.crypto import checks, exhibits
 from tidemill.crypto import contracts as c
-from tidemill.crypto.build import Crypto, Months
+from tidemill.crypto.build import Crypto
+from tidemill.crypto.pending import Months
 from tidemill.lake.contracts import Table
 from tidemill.lake.store import Written
 
@@ -30,19 +31,26 @@ FOLLOWS = (
 OUTSIDE = (c.LANDED_FILES, c.REJECTED_ROWS)
 """Tables that `tidemill ingest` and `tidemill backfill` make."""
 
-landed_files = dg.AssetSpec(
-    report.key(c.LANDED_FILES),
-    group_name=GROUP,
-    description=f"{c.LANDED_FILES.meaning} Made by `tidemill ingest` and `tidemill backfill`.",
-    metadata=report.described(c.LANDED_FILES),
-    kinds={"delta"},
+CONSUMED = (c.LIVE_PRICES, c.CONSUMED_SPANS, c.DEAD_LETTERS)
+"""Tables that are made of the messages of a topic, in one go."""
+
+
+def _outside(table: Table, made: str) -> dg.AssetSpec:
+    """A table that is made outside the asset graph."""
+    return dg.AssetSpec(
+        report.key(table),
+        group_name=GROUP,
+        description=f"{table.meaning} Made {made}.",
+        metadata=report.described(table),
+        kinds={"delta"},
+    )
+
+
+landed_files, rejected_rows = (
+    _outside(table, "by `tidemill ingest` and `tidemill backfill`") for table in OUTSIDE
 )
-rejected_rows = dg.AssetSpec(
-    report.key(c.REJECTED_ROWS),
-    group_name=GROUP,
-    description=f"{c.REJECTED_ROWS.meaning} Made by `tidemill ingest` and `tidemill backfill`.",
-    metadata=report.described(c.REJECTED_ROWS),
-    kinds={"delta"},
+live_prices, consumed_spans, dead_letters = (
+    _outside(table, "from a Kafka topic") for table in CONSUMED
 )
 
 
@@ -122,8 +130,32 @@ def by_symbol(
     return made
 
 
+@dg.asset(
+    key=report.key(c.LIVE_DAILY_OHLC),
+    deps=[report.key(c.LIVE_PRICES), report.key(c.CONSUMED_SPANS)],
+    description=c.LIVE_DAILY_OHLC.meaning,
+    automation_condition=FOLLOWS,
+    check_specs=[report.contract_spec(c.LIVE_DAILY_OHLC)],
+    group_name=GROUP,
+    kinds={"duckdb", "spark", "delta"},
+    metadata=report.described(c.LIVE_DAILY_OHLC),
+    pool="lake",
+)
+def live_daily_ohlc(
+    context: dg.AssetExecutionContext, crypto: dg.ResourceParam[Crypto]
+) -> dg.MaterializeResult:
+    """The days that wait, and none else; a symbol that is new gets its partitions."""
+    asked = crypto.live()
+    with report.tried_again():
+        done = [crypto.live_daily_ohlc(asked.dates)] if asked.dates else []
+    context.instance.add_dynamic_partitions("symbol", list(asked.symbols))
+    partitions = [{"date": str(day)} for day in asked.dates]
+    return report.written(crypto.lake, c.LIVE_DAILY_OHLC, done, partitions)
+
+
 ENGINES = {"duckdb", "spark"}
 LANDED, RAW, DAILY = (report.key(t) for t in (c.LANDED_FILES, c.RAW_CANDLES, c.DAILY_OHLC))
+LIVE_DAYS, MERGED = report.key(c.LIVE_DAILY_OHLC), report.key(c.MERGED_DAILY_OHLC)
 SERIES, SIGNALS = report.key(c.FILLED_SERIES), report.key(c.SIGNALS)
 
 raw_candles = by_month(c.RAW_CANDLES, Crypto.raw_candles, [LANDED])
@@ -131,8 +163,11 @@ daily_ohlc = by_month(c.DAILY_OHLC, Crypto.daily_ohlc, [RAW, LANDED])
 raw_bars = by_symbol(c.RAW_BARS, Crypto.raw_bars, [LANDED], ENGINES)
 candle_gaps = by_symbol(c.CANDLE_GAPS, Crypto.candle_gaps, [RAW], ENGINES)
 price_jumps = by_symbol(c.PRICE_JUMPS, Crypto.price_jumps, [RAW], ENGINES)
-filled_series = by_symbol(c.FILLED_SERIES, Crypto.filled_series, [DAILY], ENGINES)
-prophet_input = by_symbol(c.PROPHET_INPUT, Crypto.prophet_input, [DAILY], ENGINES)
+merged_daily_ohlc = by_symbol(
+    c.MERGED_DAILY_OHLC, Crypto.merged_daily_ohlc, [DAILY, LIVE_DAYS], ENGINES
+)
+filled_series = by_symbol(c.FILLED_SERIES, Crypto.filled_series, [MERGED], ENGINES)
+prophet_input = by_symbol(c.PROPHET_INPUT, Crypto.prophet_input, [MERGED], ENGINES)
 signals = by_symbol(c.SIGNALS, Crypto.signals, [SERIES], {"polars"})
 backtests = by_symbol(c.BACKTESTS, Crypto.backtests, [SERIES, SIGNALS], {"polars"})
 volatility = by_symbol(c.VOLATILITY, Crypto.volatility, [SERIES], {"polars"})
@@ -161,6 +196,18 @@ def counts_every_minute(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult
     return _answer(checks.minutes_not_counted(crypto))
 
 
+@dg.asset_check(asset=live_daily_ohlc)
+def counts_every_tick(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
+    """Each day counts the ticks of live_prices, and these are what the ledger took in."""
+    return _answer(checks.ticks_not_counted(crypto))
+
+
+@dg.asset_check(asset=merged_daily_ohlc)
+def merges_every_day(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
+    """The series is the days of daily_ohlc and the live ones that it lacks, value by value."""
+    return _answer(checks.days_not_merged(crypto))
+
+
 @dg.asset_check(asset=filled_series)
 def has_every_day(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
     """The calendar has each day from the first to the last once."""
@@ -173,10 +220,12 @@ monthly_job = dg.define_asset_job(
     description="Minute and daily bars of some months of a symbol.",
 )
 monthly = [raw_candles, daily_ohlc]
+whole = [live_daily_ohlc]
 symbolic = [
     raw_bars,
     candle_gaps,
     price_jumps,
+    merged_daily_ohlc,
     filled_series,
     prophet_input,
     signals,
@@ -185,4 +234,5 @@ symbolic = [
     monthly_returns,
 ]
 monthly_checks = [conserves_rows, counts_every_minute]
-symbolic_checks = [has_every_day]
+whole_checks = [counts_every_tick]
+symbolic_checks = [merges_every_day, has_every_day]

@@ -13,12 +13,13 @@ import dagster as dg
 import assets.crypto as graph
 from assets import report
 from resources.crypto import CryptoResource
-from tidemill.crypto.build import Months
+from tidemill.crypto.pending import Live, Months
 from tidemill.errors import InputError
 from tidemill.lake.store import Lake
 
 INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+NOTHING_LIVE = Live()
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,16 @@ class Work:
     """What one run makes.
 
     Attributes:
-        assets: Assets with one partitions definition.
+        assets: Assets with one partitions definition, or none.
         checks: What is checked after them.
-        first: First partition key.
-        last: Last partition key.
-        partitions: How many partitions, counted for each asset.
+        partitions: How many partitions of the tables, counted for each asset.
+        span: First and last partition key; None of assets that have none.
     """
 
     assets: Sequence[dg.AssetsDefinition]
     checks: Sequence[dg.AssetChecksDefinition]
-    first: str
-    last: str
     partitions: int
+    span: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,37 +82,48 @@ def report_landed(instance: dg.DagsterInstance, lake: Lake) -> None:
 
 
 def plan(
-    spans: Sequence[tuple[str, Months]], instance: dg.DagsterInstance, only: str | None = None
+    spans: Sequence[tuple[str, Months]],
+    instance: dg.DagsterInstance,
+    only: str | None = None,
+    live: Live = NOTHING_LIVE,
 ) -> list[Work]:
-    """The runs that make some months of some symbols, then all that is made by symbol.
+    """The runs that make some months of some symbols, live days, then all that is by symbol.
 
     Args:
         spans: Symbols and their months.
         instance: Learns the symbols.
         only: One table's name alone.
+        live: Symbols with live ticks that are wanted too, and the days that wait.
 
     Raises:
         InputError: There is no such table to make.
     """
-    monthly = [a for a in graph.monthly if only in (None, a.key.path[-1])]
-    symbolic = [a for a in graph.symbolic if only in (None, a.key.path[-1])]
-    if not monthly and not symbolic:
-        names = ", ".join(a.key.path[-1] for a in (*graph.monthly, *graph.symbolic))
+    every = (graph.monthly, graph.whole, graph.symbolic)
+    monthly, whole, symbolic = ([a for a in some if only in (None, _name(a))] for some in every)
+    if not monthly and not whole and not symbolic:
+        names = ", ".join(_name(asset) for some in every for asset in some)
         raise InputError(f"there is no table crypto.{only} to make; there are {names}")
-    symbols = sorted({symbol for symbol, _ in spans})
+    symbols = sorted({symbol for symbol, _ in spans} | set(live.symbols))
     instance.add_dynamic_partitions("symbol", symbols)
     works = []
     for number, (symbol, months) in enumerate(spans if monthly else [], 1):
         count = len(months.starts()) * len(monthly)
         checks = graph.monthly_checks if number == len(spans) and only is None else []
-        first, last = (f"{month}|{symbol}" for month in (months.first, months.last))
-        works.append(Work(monthly, checks, first, last, count))
+        span = f"{months.first}|{symbol}", f"{months.last}|{symbol}"
+        works.append(Work(monthly, checks, count, span))
+    if whole and live.symbols:
+        checks = graph.whole_checks if only is None else []
+        works.append(Work(whole, checks, len(live.dates) * len(whole)))
     if symbolic:
         known = list(instance.get_dynamic_partitions("symbol"))
         for first, last, n in _stretches(known, set(symbols)):
             checks = graph.symbolic_checks if only is None else []
-            works.append(Work(symbolic, checks, first, last, n * len(symbolic)))
+            works.append(Work(symbolic, checks, n * len(symbolic), (first, last)))
     return works
+
+
+def _name(asset: dg.AssetsDefinition) -> str:
+    return asset.key.path[-1]
 
 
 def _stretches(known: Sequence[str], wanted: set[str]) -> list[tuple[str, str, int]]:
@@ -141,7 +151,7 @@ def materialize(work: Work, instance: dg.DagsterInstance, home: Path, engine: st
         instance=instance,
         resources={"crypto": CryptoResource(home=str(home), engine=engine)},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        tags=dict(zip(RANGE, (work.first, work.last), strict=True)),
+        tags=dict(zip(RANGE, work.span, strict=True)) if work.span else None,
         raise_on_error=False,
     )
     events = done.filter_events(lambda event: event.is_failure)

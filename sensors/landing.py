@@ -7,8 +7,9 @@ import dagster as dg
 from assets import report
 from assets.crypto import OUTSIDE, monthly_job
 from assets.partitions import symbols
-from tidemill.crypto.build import Crypto, Pending
+from tidemill.crypto.build import Crypto
 from tidemill.crypto.intake import inbox
+from tidemill.crypto.pending import Pending
 from tidemill.errors import TidemillError
 
 RANGE_START = "dagster/asset_partition_range_start"

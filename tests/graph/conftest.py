@@ -11,7 +11,8 @@ import pytest
 from assets import materialize
 from tidemill import compose
 from tidemill.crypto import simulator
-from tidemill.crypto.build import Crypto, Months
+from tidemill.crypto.build import Crypto
+from tidemill.crypto.pending import Months
 from tidemill.settings import Settings
 
 FAULTS = simulator.Faults(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tidemill.crypto import contracts as c
-from tidemill.crypto import transforms
+from tidemill.crypto import live, transforms
 from tidemill.crypto.build import LANDED
 from tidemill.engines.base import ParquetSource, compiled
 from tidemill.engines.duck import connection
@@ -56,15 +56,46 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Columns]]] = {
             "longer_bars": LANDED | {"interval_s": Type.BIGINT, "source": Type.STRING},
         },
     ),
-    "filled_series": (transforms.filled_series, {"daily_ohlc": of(c.DAILY_OHLC)}),
-    "prophet_input": (transforms.prophet_input, {"daily_ohlc": of(c.DAILY_OHLC)}),
+    "live_daily_ohlc": (
+        live.live_daily_ohlc,
+        {"live_prices": of(c.LIVE_PRICES), "consumed_spans": of(c.CONSUMED_SPANS)},
+    ),
+    "merged_daily_ohlc": (
+        live.merged_daily_ohlc,
+        {"daily_ohlc": of(c.DAILY_OHLC), "live_daily_ohlc": of(c.LIVE_DAILY_OHLC)},
+    ),
+    "filled_series": (
+        transforms.filled_series,
+        {"merged_daily_ohlc": of(c.MERGED_DAILY_OHLC)},
+    ),
+    "prophet_input": (
+        transforms.prophet_input,
+        {"merged_daily_ohlc": of(c.MERGED_DAILY_OHLC)},
+    ),
 }
 UNIQUE = {
     "landed": ("symbol", "timestamp"),
     "raw_candles": ("symbol", "timestamp"),
     "longer_bars": ("symbol", "interval_s", "timestamp"),
     "daily_ohlc": ("symbol", "date"),
+    "live_daily_ohlc": ("symbol", "date"),
+    "merged_daily_ohlc": ("symbol", "date"),
+    "live_prices": c.LIVE_PRICES.key,
+    "consumed_spans": c.CONSUMED_SPANS.key,
 }
+LACKING = {
+    "landed": {"open", "high", "low", "close", "volume"},
+    "longer_bars": {"volume"},
+    "live_prices": set(),
+    "live_daily_ohlc": set(),
+    "consumed_spans": {"newest_event_at"},
+    "merged_daily_ohlc": {"cnt", "daily_volume"},
+}
+"""What may be empty, beside ``cnt`` of any other table."""
+# Few instants, so that ticks of a day share its first and its last, some of them at midnight.
+MIDNIGHT = datetime(2024, 3, 1)
+INSTANTS = [MIDNIGHT + timedelta(milliseconds=n) for n in (-1, 0, 1)]
+INSTANTS += [datetime(2024, 3, 1, 0, 59, 59), datetime(2024, 3, 1, 1), datetime(2024, 3, 2, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +114,12 @@ def value(name: str, type_: Type) -> st.SearchStrategy[Any]:
         return st.sampled_from([300, 3600, 86_400, 604_800])
     if name == "date":
         return st.integers(0, 80).map(lambda day: date.fromordinal(738_000 + day))
+    if name in ("event_time", "newest_event_at"):
+        return st.sampled_from(INSTANTS)
+    if name in ("topic", "topic_id"):
+        return st.sampled_from(["p", "q"])
+    if name == "partition":
+        return st.integers(0, 2)
     if name == "source":
         return st.sampled_from(["a.csv", "b.csv"])
     if type_ is Type.BOOLEAN:
@@ -96,11 +133,7 @@ def value(name: str, type_: Type) -> st.SearchStrategy[Any]:
 
 def frames(name: str, columns: Columns) -> st.SearchStrategy[pl.DataFrame]:
     """Unordered rows, distinct by key, with empty prices where they may be, and ties in prices."""
-    lacking = {
-        "landed": {"open", "high", "low", "close", "volume"},
-        "longer_bars": {"volume"},
-    }
-    may_lack = lacking.get(name, {"cnt"})
+    may_lack = LACKING.get(name, {"cnt"})
     row = st.tuples(
         *[
             st.one_of(st.none(), value(n, t)) if n in may_lack else value(n, t)
@@ -110,7 +143,10 @@ def frames(name: str, columns: Columns) -> st.SearchStrategy[pl.DataFrame]:
     keys = [list(columns).index(k) for k in UNIQUE[name]]
     rows = st.lists(row, max_size=60, unique_by=lambda r: tuple(r[k] for k in keys))
     schema = {n: POLARS[t] for n, t in columns.items()}
-    return rows.map(lambda found: pl.DataFrame(found, schema=schema, orient="row"))
+    made = rows.map(lambda found: pl.DataFrame(found, schema=schema, orient="row"))
+    if name != "live_prices":
+        return made
+    return made.map(lambda found: found.with_columns(date=pl.col("event_time").dt.date()))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -96,7 +96,7 @@ def land(workdir: str) -> Work:
 
 
 def fold(workdir: str) -> Work:
-    """Ours: daily bars and the filled series, from the minutes that ``land`` left."""
+    """Ours: daily bars, their merge and the filled series, from the minutes ``land`` left."""
     crypto = opened(workdir, "ours", is_fresh=False)
 
     def work() -> None:
@@ -105,6 +105,7 @@ def fold(workdir: str) -> Work:
             months = crypto.months(symbol)
             assert months is not None
             crypto.daily_ohlc(symbol, months)
+        crypto.merged_daily_ohlc(symbols)
         crypto.filled_series(symbols)
 
     return work

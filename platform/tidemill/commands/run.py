@@ -16,8 +16,9 @@ from rich.progress import (
 
 from tidemill import compose, instance, progress
 from tidemill.commands import show
-from tidemill.crypto.build import Crypto, Months
+from tidemill.crypto.build import Crypto
 from tidemill.crypto.intake.accounts import COUNTS
+from tidemill.crypto.pending import Live, Months
 from tidemill.errors import InputError
 from tidemill.settings import Settings
 
@@ -76,7 +77,9 @@ def run(settings: Settings, symbols: Sequence[str], only: str | None) -> dict[st
     show.err.print(
         f"{len(wanted)} symbols, engine {settings.engine}, home {folder.parent}", style="dim"
     )
-    report = _make(settings, crypto, list(spans.items()), only)
+    found = crypto.live()
+    live = Live(tuple(symbol for symbol in found.symbols if symbol in wanted), found.dates)
+    report = _make(settings, crypto, list(spans.items()), only, live)
     counted = set(symbols) or {row["symbol"] for row in crypto.landing.ledger()}
     return report | _closing(crypto, wanted, counted, started)
 
@@ -87,7 +90,7 @@ def run_pending(settings: Settings) -> dict[str, Any]:
     crypto = compose.crypto(settings)
     started = time.perf_counter()
     pending = [(needed.symbol, needed.months) for needed in crypto.pending()]
-    report = _make(settings, crypto, pending, None)
+    report = _make(settings, crypto, pending, None, Live())
     symbols = sorted({symbol for symbol, _ in pending})
     return report | _closing(crypto, symbols, set(symbols), started)
 
@@ -104,7 +107,11 @@ def _closing(
 
 
 def _make(
-    settings: Settings, crypto: Crypto, spans: Sequence[tuple[str, Months]], only: str | None
+    settings: Settings,
+    crypto: Crypto,
+    spans: Sequence[tuple[str, Months]],
+    only: str | None,
+    live: Live,
 ) -> dict[str, Any]:
     from assets import materialize
 
@@ -112,7 +119,7 @@ def _make(
     failed: list[str] = []
     errors: list[str] = []
     with materialize.opened(settings.dagster) as dagster:
-        works = materialize.plan(spans, dagster, only)
+        works = materialize.plan(spans, dagster, only, live)
         materialize.report_landed(dagster, crypto.lake)
         with Bar(works) as bar, progress.heard_by(lambda *told: bar.told(tally, *told)):
             for work in works:

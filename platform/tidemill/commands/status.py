@@ -17,6 +17,8 @@ def status(settings: Settings) -> dict[str, Any]:
     held = {
         "conserves_rows": checks.rows_not_conserved,
         "counts_every_minute": checks.minutes_not_counted,
+        "counts_every_tick": checks.ticks_not_counted,
+        "merges_every_day": checks.days_not_merged,
         "has_every_day": checks.days_missing,
     }
     return {
@@ -27,6 +29,7 @@ def status(settings: Settings) -> dict[str, Any]:
             {"symbol": needed.symbol, "from": needed.months.first, "to": needed.months.last}
             for needed in crypto.pending()
         ],
+        "live_days_pending": crypto.live_dates(),
         "inbox": sorted(path.name for path in inbox.folder(crypto.landing).iterdir()),
         "failed_checks": {
             name: differences for name, check in held.items() if (differences := check(crypto))
@@ -56,8 +59,8 @@ def _symbol(symbol: str, ledger: list[dict[str, Any]]) -> dict[str, Any]:
         "good": sum(row["good"] for row in rows),
         "duplicates": sum(row["exact_duplicates"] + row["conflicting_duplicates"] for row in rows),
         "rejected": sum(row["rejected"] for row in rows),
-        "first": min(row["first_at"] for row in rows if row["first_at"]),
-        "last": max(row["last_at"] for row in rows if row["last_at"]),
+        "first": min((row["first_at"] for row in rows if row["first_at"]), default=None),
+        "last": max((row["last_at"] for row in rows if row["last_at"]), default=None),
     }
 
 
@@ -72,6 +75,8 @@ def print_report(report: dict[str, Any]) -> None:
         show.out.print(
             f"waits to be made: {work['symbol']} {work['from']:%Y-%m} to {work['to']:%Y-%m}"
         )
+    for day in report["live_days_pending"]:
+        show.out.print(f"waits to be made: live ticks of {day}")
     for name in report["inbox"]:
         show.out.print(f"waits in the inbox for tidemill up: {name}")
     for name, differences in report["failed_checks"].items():

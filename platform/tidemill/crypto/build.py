@@ -1,28 +1,26 @@
 """Makes each crypto table for a symbol, or for some of its months, from the tables before it."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill.crypto import contracts as c
-from tidemill.crypto import transforms
+from tidemill.crypto import live, pending, transforms
 from tidemill.crypto.intake.landing import Landing
+from tidemill.crypto.pending import MINUTE_S, Live, Months, Pending
 from tidemill.engines.base import Engine, ParquetSource, Source, TableSource
-from tidemill.errors import TidemillError
 from tidemill.lake import duck
 from tidemill.lake.commit import Overtaken
 from tidemill.lake.contracts import Table, Type, polars_schema, text_literal
-from tidemill.lake.snapshot import Partition, Snapshot
+from tidemill.lake.snapshot import Partition
 from tidemill.lake.store import Lake, Written
 
 if TYPE_CHECKING:
     import polars as pl
 
-MINUTE_S = 60
 LANDED = {
     "symbol": Type.STRING,
     "timestamp": Type.BIGINT,
@@ -42,63 +40,6 @@ TRIES = 5
 """Of making a table whose sources change meanwhile."""
 
 
-@dataclass(frozen=True)
-class Months:
-    """Calendar months without a gap, both ends included; each date is the first of a month."""
-
-    first: date
-    last: date
-
-    @classmethod
-    def of(cls, keys: Sequence[date]) -> "Months":
-        """The months named by ``keys``.
-
-        Raises:
-            TidemillError: They leave a month out; a range is made in one pass.
-        """
-        found = cls(min(keys), max(keys))
-        asked, spanned = len(set(keys)), len(found.starts())
-        if asked != spanned:
-            raise TidemillError(
-                f"months {found.first} to {found.last}: {asked} of {spanned} asked for; "
-                "ask for a range without gaps"
-            )
-        return found
-
-    @classmethod
-    def spanning(cls, first: datetime, last: datetime) -> "Months":
-        """The months from one instant's to another's."""
-        return cls(first.date().replace(day=1), last.date().replace(day=1))
-
-    def starts(self) -> list[date]:
-        """Each month's first day."""
-        count = (self.last.year - self.first.year) * 12 + self.last.month - self.first.month + 1
-        start = self.first.year * 12 + self.first.month - 1
-        return [date((start + n) // 12, (start + n) % 12 + 1, 1) for n in range(count)]
-
-    def partitions(self, symbol: str) -> list[Partition]:
-        """The partitions of a table by symbol, year and month."""
-        return [{"symbol": symbol, "year": m.year, "month": m.month} for m in self.starts()]
-
-    def span_s(self) -> tuple[int, int]:
-        """Epoch seconds of the start, and of the end, which is not included."""
-        after = date(self.last.year + self.last.month // 12, self.last.month % 12 + 1, 1)
-        return _epoch(self.first), _epoch(after)
-
-
-@dataclass(frozen=True)
-class Pending:
-    """Months of a symbol that lack something, and when that landed (UTC)."""
-
-    symbol: str
-    months: Months
-    landed_at: datetime
-
-
-def _epoch(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
-
-
 class Crypto:
     """Makes the crypto tables in a lake with an engine.
 
@@ -115,62 +56,29 @@ class Crypto:
         self.landing = landing
 
     def symbols(self) -> list[str]:
-        """The symbols that have landed, sorted."""
-        return sorted({row["symbol"] for row in self.landing.ledger() if row["good"]})
+        """The symbols that have landed or have live ticks, sorted."""
+        landed = {row["symbol"] for row in self.landing.ledger() if row["good"]}
+        return sorted(landed | set(self.live().symbols))
 
     def months(self, symbol: str) -> Months | None:
-        """The months that a symbol's good rows span, or None."""
-        rows = [row for row in self.landing.ledger(symbol) if row["good"]]
-        if not rows:
-            return None
-        return Months.spanning(
-            min(row["first_at"] for row in rows), max(row["last_at"] for row in rows)
-        )
+        """The months that a symbol's good rows span; None where nothing has landed of it."""
+        return pending.months(self.landing, symbol)
 
     def waiting(self) -> list[Pending]:
         """What landed after its months were last made, a file and symbol each."""
-        made = _newest(self.lake.snapshot(c.DAILY_OHLC))
-        bars = _newest(self.lake.snapshot(c.RAW_BARS))
-        found = []
-        for row in self.landing.ledger():
-            if not row["good"]:
-                continue
-            symbol = row["symbol"]
-            months = Months.spanning(row["first_at"], row["last_at"])
-            of_month = [made.get((symbol, str(m.year), str(m.month)), 0) for m in months.starts()]
-            if row["interval_s"] == MINUTE_S:
-                # A month that the file has no minute in may have no row; ``pending`` counts them.
-                at_ms = max(of_month)
-            elif row["interval_s"] <= transforms.DAY_S:
-                at_ms = min(bars.get((symbol,), 0), *of_month)
-            else:
-                at_ms = bars.get((symbol,), 0)
-            landed_at = row["landed_at"].replace(tzinfo=UTC)
-            if at_ms < landed_at.timestamp() * 1000:
-                found.append(Pending(symbol, months, landed_at))
-        return found
+        return pending.waiting(self.lake, self.landing)
 
     def pending(self) -> list[Pending]:
-        """What is still to be made: what waits, and every month of a symbol that lacks minutes.
+        """What is still to be made of what has landed."""
+        return pending.pending(self.lake, self.landing)
 
-        A file that lands while its months are being made is older than what was made without it;
-        the count of its minutes tells.
-        """
-        found = self.waiting()
-        minutes: Counter[str] = Counter()
-        for file in self.lake.snapshot(c.RAW_CANDLES).files:
-            minutes[file.partition["symbol"]] += file.rows
-        landed: Counter[str] = Counter()
-        last: dict[str, datetime] = {}
-        for row in self.landing.ledger():
-            last[row["symbol"]] = row["landed_at"].replace(tzinfo=UTC)
-            if row["interval_s"] == MINUTE_S:
-                landed[row["symbol"]] += row["good"]
-        for symbol in sorted(set(landed) - {waits.symbol for waits in found}):
-            months = self.months(symbol)
-            if landed[symbol] != minutes[symbol] and months is not None:
-                found.append(Pending(symbol, months, last[symbol]))
-        return found
+    def live(self) -> Live:
+        """The symbols that have live ticks, and the days whose bars wait to be made."""
+        return pending.live_days(self.lake)
+
+    def live_dates(self) -> list[date]:
+        """The days whose live bars wait to be made, sorted."""
+        return list(self.live().dates)
 
     def raw_candles(self, symbol: str, months: Months) -> Written:
         """Minute bars of some months, from the landing folder."""
@@ -219,6 +127,28 @@ class Crypto:
 
         return self._write(c.DAILY_OHLC, plan, partitions)
 
+    def live_daily_ohlc(self, dates: Sequence[date]) -> Written:
+        """Bars of some days of live ticks, of every symbol.
+
+        Ticks that come meanwhile do not make it begin again, as they may never cease: the day
+        waits once more, since its ticks are not counted. A rival's bars do.
+        """
+        partitions: list[Partition] = [{"date": str(day)} for day in dates]
+        ticks = TableSource(self.lake, c.LIVE_PRICES, partitions)
+        spans = TableSource(self.lake, c.CONSUMED_SPANS)
+        bars = TableSource(self.lake, c.LIVE_DAILY_OHLC, partitions)
+        plan: Plan = live.live_daily_ohlc, {"live_prices": ticks, "consumed_spans": spans}
+        return self._write(c.LIVE_DAILY_OHLC, lambda: plan, partitions, bars.state)
+
+    def merged_daily_ohlc(self, symbols: Sequence[str]) -> Written:
+        """Daily bars, and the live ones of the days that lack them."""
+        partitions: list[Partition] = [{"symbol": symbol} for symbol in symbols]
+        listed = ", ".join(text_literal(symbol) for symbol in symbols)
+        daily = TableSource(self.lake, c.DAILY_OHLC, partitions)
+        days = TableSource(self.lake, c.LIVE_DAILY_OHLC, where=f"symbol in ({listed})")
+        plan: Plan = live.merged_daily_ohlc, {"daily_ohlc": daily, "live_daily_ohlc": days}
+        return self._write(c.MERGED_DAILY_OHLC, lambda: plan, partitions)
+
     def candle_gaps(self, symbols: Sequence[str]) -> Written:
         """Missing minutes."""
         return self._of_symbols(c.CANDLE_GAPS, transforms.candle_gaps, c.RAW_CANDLES, symbols)
@@ -229,11 +159,15 @@ class Crypto:
 
     def filled_series(self, symbols: Sequence[str]) -> Written:
         """The complete calendar with moving averages."""
-        return self._of_symbols(c.FILLED_SERIES, transforms.filled_series, c.DAILY_OHLC, symbols)
+        return self._of_symbols(
+            c.FILLED_SERIES, transforms.filled_series, c.MERGED_DAILY_OHLC, symbols
+        )
 
     def prophet_input(self, symbols: Sequence[str]) -> Written:
         """What a forecast learns from."""
-        return self._of_symbols(c.PROPHET_INPUT, transforms.prophet_input, c.DAILY_OHLC, symbols)
+        return self._of_symbols(
+            c.PROPHET_INPUT, transforms.prophet_input, c.MERGED_DAILY_OHLC, symbols
+        )
 
     def signals(self, symbols: Sequence[str]) -> Written:
         """Crosses of the moving averages."""
@@ -263,13 +197,16 @@ class Crypto:
         return self._from_series(c.MONTHLY_RETURNS, trading.monthly_returns, symbols)
 
     def all(self) -> list[Written]:
-        """Every table, over all that has landed."""
+        """Every table, over all that has landed and the live days that wait."""
         symbols = self.symbols()
         made = []
         for symbol in symbols:
             months = self.months(symbol)
             if months is not None:
                 made += [self.raw_candles(symbol, months), self.daily_ohlc(symbol, months)]
+        dates = self.live_dates()
+        if dates:
+            made.append(self.live_daily_ohlc(dates))
         return made + [make(symbols) for make in self.of_symbols().values()]
 
     def of_symbols(self) -> dict[str, Callable[[Sequence[str]], Written]]:
@@ -278,6 +215,7 @@ class Crypto:
             "raw_bars": self.raw_bars,
             "candle_gaps": self.candle_gaps,
             "price_jumps": self.price_jumps,
+            "merged_daily_ohlc": self.merged_daily_ohlc,
             "filled_series": self.filled_series,
             "prophet_input": self.prophet_input,
             "signals": self.signals,
@@ -333,14 +271,27 @@ class Crypto:
         return _until_still(work)
 
     def _write(
-        self, table: Table, plan: Callable[[], Plan], partitions: Sequence[Partition]
+        self,
+        table: Table,
+        plan: Callable[[], Plan],
+        partitions: Sequence[Partition],
+        watched: Callable[[], Hashable] | None = None,
     ) -> Written:
+        """Replace partitions by what a plan gives.
+
+        Args:
+            table: What to write.
+            plan: Asked again before the commit, should it name other files by then.
+            partitions: Of the table.
+            watched: What must not change meanwhile; None for all that is read.
+        """
+
         def work() -> Written:
             transform, sources = plan()
-            read = _states(sources)
+            read = watched() if watched else _states(sources)
 
             def still() -> bool:
-                return _states(plan()[1]) == read
+                return (watched() if watched else _states(plan()[1])) == read
 
             return self.engine.write(self.lake, table, transform, sources, partitions, still)
 
@@ -396,11 +347,6 @@ def _overlapping(
     """The landed files that may have bars from ``start_s`` to before ``end_s``."""
     start, end = (datetime.fromtimestamp(s, UTC).replace(tzinfo=None) for s in (start_s, end_s))
     return [(p, row) for p, row in files if row["first_at"] < end and row["last_at"] >= start]
-
-
-def _newest(snapshot: Snapshot) -> dict[tuple[str, ...], int]:
-    """When each partition was written last, epoch milliseconds."""
-    return {tuple(file.partition.values()): file.modified_ms for file in snapshot.files}
 
 
 def _states(sources: Mapping[str, Source]) -> list[Hashable]:

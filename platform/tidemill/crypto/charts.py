@@ -34,7 +34,8 @@ LONGEST = 3
 def candles(daily: pl.DataFrame, symbol: str, last_days: int = 180) -> bytes:
     """Draw the last days as candlesticks, with the volume below.
 
-    A day without an open or close is left out; a missing high or low is that of open and close.
+    A day without an open or close is left out; a missing high or low is that of open and close, and
+    a day whose volume is not known has no bar below.
 
     Args:
         daily: ``date``, ``daily_open``, ``daily_high``, ``daily_low``, ``daily_close`` (quote

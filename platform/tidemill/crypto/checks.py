@@ -1,10 +1,12 @@
 """What must hold across the crypto tables; each answers with the differences, if any."""
 
+from datetime import date
 from typing import Any
 
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Crypto
 from tidemill.lake import duck
+from tidemill.lake.snapshot import Snapshot
 
 Differences = list[dict[str, Any]]
 
@@ -43,9 +45,84 @@ def minutes_not_counted(crypto: Crypto) -> Differences:
     )
 
 
+def ticks_not_counted(crypto: Crypto) -> Differences:
+    """Where ticks got lost or came twice between the ledger, ``live_prices`` and the days.
+
+    What is on its way is not told of: a day that got ticks after its bars were made, and spans of
+    the ledger that begin after the last offset of their partition in ``live_prices``.
+
+    Returns:
+        Symbols' days whose ``ticks`` are not the rows of ``live_prices``; and partitions of which
+        ``live_prices`` has not as many rows as ``consumed_spans`` counts good and late ones.
+    """
+    ticks, days, spans = (
+        crypto.lake.snapshot(t) for t in (c.LIVE_PRICES, c.LIVE_DAILY_OHLC, c.CONSUMED_SPANS)
+    )
+    told, made = _newest(ticks, "date"), _newest(days, "date")
+    by_day = _rows(
+        f"""
+        with want as (select symbol, date, count(*) as rows from {ticks.scan()} group by all),
+        has as (select symbol, date, ticks from {days.scan()})
+        select symbol, date, coalesce(rows, 0) as rows, coalesce(ticks, 0) as ticks
+        from want full join has using (symbol, date)
+        where coalesce(rows, 0) <> coalesce(ticks, 0) order by symbol, date
+        """
+    )
+    by_day = [d for d in by_day if told.get(str(d["date"]), 0) <= made.get(str(d["date"]), 0)]
+    by_partition = _rows(
+        f"""
+        with has as (select topic, topic_id, partition, count(*) as rows, max("offset") as newest
+                     from {ticks.scan()} group by all),
+        want as (select topic, topic_id, partition, sum(good + late)::BIGINT as taken
+                 from {spans.scan()} left join has using (topic, topic_id, partition)
+                 where "start" <= coalesce(newest, -1) group by all)
+        select topic, topic_id, partition, coalesce(taken, 0) as taken, coalesce(rows, 0) as rows
+        from want full join has using (topic, topic_id, partition)
+        where coalesce(taken, 0) <> coalesce(rows, 0) order by all
+        """
+    )
+    return by_day + by_partition
+
+
+def days_not_merged(crypto: Crypto) -> Differences:
+    """Days of ``merged_daily_ohlc`` that are not ``daily_ohlc``'s, or else ``live_daily_ohlc``'s.
+
+    A day made after its symbol was merged waits, and is not told of.
+
+    Returns:
+        Each row that only one side has, with the side.
+    """
+    merged, daily, days = (
+        crypto.lake.snapshot(t) for t in (c.MERGED_DAILY_OHLC, c.DAILY_OHLC, c.LIVE_DAILY_OHLC)
+    )
+    values = "symbol, date, daily_open, daily_high, daily_low, daily_close"
+    found = _rows(
+        f"""
+        with batch as (select {values}, daily_volume, cnt, source from {daily.scan()}),
+        live as (select {values}, null, cnt, 'live' from {days.scan()}
+                 anti join batch using (symbol, date)),
+        want as (from batch union all from live),
+        has as (select {values}, daily_volume, cnt, source from {merged.scan()})
+        select 'missing' as side, * from (from want except all from has)
+        union all
+        select 'too many' as side, * from (from has except all from want)
+        order by symbol, date, side
+        """
+    )
+    by_symbol, by_date = _newest(merged, "symbol"), _newest(days, "date")
+    by_month = _newest(daily, "symbol", "year", "month")
+    last = max(by_symbol.values(), default=0)
+
+    def waits(symbol: str, day: date) -> bool:
+        made = by_month.get(f"{symbol}/{day.year}/{day.month}", 0), by_date.get(str(day), 0)
+        return max(made) > by_symbol.get(symbol, last)
+
+    return [row for row in found if not waits(row["symbol"], row["date"])]
+
+
 def days_missing(crypto: Crypto) -> Differences:
-    """Symbols whose ``filled_series`` is not every day, once, that ``daily_ohlc`` spans."""
-    series, daily = (crypto.lake.snapshot(t).scan() for t in (c.FILLED_SERIES, c.DAILY_OHLC))
+    """Symbols whose ``filled_series`` is not every day, once, that ``merged_daily_ohlc`` spans."""
+    series, daily = (crypto.lake.snapshot(t).scan() for t in (c.FILLED_SERIES, c.MERGED_DAILY_OHLC))
     return _rows(
         f"""
         with want as (select symbol, max(date) - min(date) + 1 as days from {daily} group by 1),
@@ -56,6 +133,15 @@ def days_missing(crypto: Crypto) -> Differences:
         where days is distinct from n or n is distinct from n_distinct order by symbol
         """
     )
+
+
+def _newest(snapshot: Snapshot, *by: str) -> dict[str, int]:
+    """When what has these values of partition columns was written last, epoch milliseconds."""
+    newest: dict[str, int] = {}
+    for file in snapshot.files:
+        of = "/".join(file.partition[name] for name in by)
+        newest[of] = max(newest.get(of, 0), file.modified_ms)
+    return newest
 
 
 def _rows(sql: str) -> Differences:

@@ -211,7 +211,8 @@ LIVE_DAILY_OHLC = Table(
     domain="crypto",
     name="live_daily_ohlc",
     meaning="One bar a symbol and UTC day that has live ticks, late ones too; open and close are "
-    "the first and the last tick by (event time, offset).",
+    "the first and the last tick by (event time, offset), of a symbol in several partitions by "
+    "(event time, topic, topic id, partition, offset).",
     columns=(
         SYMBOL,
         _price("daily_open", "First price of the day."),
@@ -228,7 +229,8 @@ LIVE_DAILY_OHLC = Table(
         Column(
             "is_closed",
             Type.BOOLEAN,
-            "Whether the watermark has passed the day; a later tick still counts, as a late one.",
+            "Whether the watermarks of its partitions have passed the day; a later tick still "
+            "counts, as a late one.",
         ),
         DATE,
     ),
@@ -239,6 +241,8 @@ LIVE_DAILY_OHLC = Table(
         "low <= open, close <= high": "daily_low <= least(daily_open, daily_close) "
         "and daily_high >= greatest(daily_open, daily_close)",
         "late_ticks <= ticks": "late_ticks <= ticks",
+        "first_at <= last_at": "first_at <= last_at",
+        "cnt <= ticks": "cnt <= ticks",
     },
 )
 
@@ -256,7 +260,7 @@ MERGED_DAILY_OHLC = Table(
         Column(
             "daily_volume",
             Type.DOUBLE,
-            "Traded in the day; NULL of a live day, as ticks tell none.",
+            "Traded in the day; NULL on a live one, as ticks tell none.",
             unit=BASE,
             nullable=True,
             low=0.0,
@@ -290,11 +294,18 @@ FILLED_SERIES = Table(
     columns=(
         DATE,
         *OHLC,
-        VOLUME,
+        Column(
+            "volume",
+            Type.DOUBLE,
+            "Traded; 0 on a filled day, NULL on a live one, as ticks tell none.",
+            unit=BASE,
+            nullable=True,
+            low=0.0,
+        ),
         Column(
             "cnt",
             Type.BIGINT,
-            "Minutes that landed; 0 on a filled day, NULL where unknown.",
+            "Minutes that landed or have a tick; 0 on a filled day, NULL where unknown.",
             unit="min",
             nullable=True,
             low=0,

@@ -2,10 +2,11 @@
 
 Pure functions from a Polars frame to a Polars frame, and the schema of each result. All read a
 ``series``: one symbol's complete calendar of UTC days, sorted, with ``symbol``, ``date``, ``open``,
-``high``, ``low``, ``close`` (quote asset), ``volume`` (base asset), ``cnt``, ``is_filled`` (the day
-had no data and copies the last close), and ``ma7``, ``ma30`` (quote asset), NULL until 7 and 30
-rows exist. One that has several symbols, or days missing, repeated or out of order, raises
-ValueError, as does a price in use that is no positive number. Drawing belongs in ``charts``.
+``high``, ``low``, ``close`` (quote asset), ``volume`` (base asset, NULL where unknown), ``cnt``,
+``is_filled`` (the day had no data and copies the last close), and ``ma7``, ``ma30`` (quote asset),
+NULL until 7 and 30 rows exist. One that has several symbols, or days missing, repeated or out of
+order, raises ValueError, as does a price in use that is no positive number. Drawing belongs in
+``charts``.
 """
 
 import math

@@ -209,11 +209,11 @@ def daily_ohlc(raw_candles: Any, longer_bars: Any) -> Any:
     )
 
 
-def filled_series(daily_ohlc: Any) -> Any:
+def filled_series(merged_daily_ohlc: Any) -> Any:
     """The complete calendar of each symbol, with moving averages; rows of ``FILLED_SERIES``."""
     import ibis
 
-    daily = daily_ohlc.mutate(day=daily_ohlc.date.epoch_days().cast("int64"))
+    daily = merged_daily_ohlc.mutate(day=merged_daily_ohlc.date.epoch_days().cast("int64"))
     spans = daily.group_by("symbol").agg(first=daily.day.min(), last=daily.day.max())
     calendar = spans.select("symbol", day=ibis.range(spans.first, spans.last + 1, 1).unnest())
     calendar = calendar.mutate(day=calendar.day.cast("int64"))
@@ -243,7 +243,7 @@ def filled_series(daily_ohlc: Any) -> Any:
         high=days.daily_high.coalesce(days.last_close),
         low=days.daily_low.coalesce(days.last_close),
         close=days.last_close,
-        volume=days.daily_volume.coalesce(0.0),
+        volume=ibis.ifelse(is_filled, 0.0, days.daily_volume),
         cnt=ibis.ifelse(is_filled, 0, days.cnt),
         is_filled=is_filled,
     )
@@ -262,9 +262,9 @@ def filled_series(daily_ohlc: Any) -> Any:
     )
 
 
-def prophet_input(daily_ohlc: Any) -> Any:
+def prophet_input(merged_daily_ohlc: Any) -> Any:
     """The days that have data, named as Prophet wants them; rows of ``PROPHET_INPUT``."""
-    return daily_ohlc.select(ds="date", y="daily_close", symbol="symbol")
+    return merged_daily_ohlc.select(ds="date", y="daily_close", symbol="symbol")
 
 
 def _lacks_a_price(bars: Any) -> Any:

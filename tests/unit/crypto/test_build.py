@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tidemill.crypto import contracts as c
-from tidemill.crypto.build import Crypto, Months
+from tidemill.crypto.build import Crypto
 from tidemill.crypto.intake.landing import Landing
+from tidemill.crypto.pending import Months
 from tidemill.engines.duck import DuckEngine
 from tidemill.errors import TidemillError
 from tidemill.lake.store import Lake
