@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from tidemill.crypto import live
 from tidemill.crypto.build import Crypto
 from tidemill.crypto.contracts import TABLES
 from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.base import Engine, named
 from tidemill.kafka.broker import Broker
+from tidemill.kafka.subscription import Subscription
 from tidemill.lake.store import Lake
 from tidemill.settings import Settings
 
@@ -37,3 +39,15 @@ def kafka(settings: Settings) -> dict[str, Any]:
     """How clients connect to the broker that is used, in librdkafka's names."""
     servers = settings.kafka_servers or broker(settings).servers
     return {"bootstrap.servers": servers, **settings.kafka_options}
+
+
+def live_prices(settings: Settings) -> Subscription:
+    """The topic of live prices, and the tables that it fills."""
+    opened = crypto(settings)
+    return Subscription(
+        opened.lake,
+        live.feed(settings.max_symbols),
+        kafka(settings),
+        settings.memory_limit_mb,
+        opened.symbols,
+    )

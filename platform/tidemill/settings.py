@@ -25,6 +25,11 @@ class Settings:
             (``TIDEMILL_KAFKA_PORT``).
         kafka_options: What else clients need, SASL and TLS say, in librdkafka's names
             (``TIDEMILL_KAFKA_OPTIONS``, as ``name=value`` separated by ``;``).
+        max_symbols: How many trading pairs live prices may bring; a message of another one is a
+            dead letter (``TIDEMILL_MAX_SYMBOLS``).
+        batch_rows: New messages for which a sensor asks for a run at once
+            (``TIDEMILL_BATCH_ROWS``).
+        batch_age_s: How long fewer than that wait for a run (``TIDEMILL_BATCH_AGE_S``).
     """
 
     home: Path
@@ -36,6 +41,9 @@ class Settings:
     kafka_servers: str = ""
     kafka_port: int = 19092
     kafka_options: Mapping[str, str] = field(default_factory=dict)
+    max_symbols: int = 1000
+    batch_rows: int = 1000
+    batch_age_s: int = 2
 
     @classmethod
     def current(cls, home: Path | None = None) -> "Settings":
@@ -55,6 +63,9 @@ class Settings:
             kafka_servers=os.environ.get("TIDEMILL_KAFKA_SERVERS", cls.kafka_servers),
             kafka_port=_whole("TIDEMILL_KAFKA_PORT", cls.kafka_port, 1, 65_534),
             kafka_options=_options(os.environ.get("TIDEMILL_KAFKA_OPTIONS", "")),
+            max_symbols=_whole("TIDEMILL_MAX_SYMBOLS", cls.max_symbols, 1, 1_000_000),
+            batch_rows=_whole("TIDEMILL_BATCH_ROWS", cls.batch_rows, 1, 1 << 30),
+            batch_age_s=_whole("TIDEMILL_BATCH_AGE_S", cls.batch_age_s, 0, 86_400),
         )
 
     @property

@@ -30,6 +30,12 @@ def consumed_spans(domain: str) -> Table:
                 "Offsets without a message: Kafka's own marks, or compacted away.",
                 low=0,
             ),
+            Column(
+                "lost",
+                Type.BIGINT,
+                "Offsets that retention took before they were read, given up with accept-loss.",
+                low=0,
+            ),
             Column("consumed", Type.BIGINT, "Messages.", low=0),
             Column("good", Type.BIGINT, "Messages that went in, in time.", low=0),
             Column("late", Type.BIGINT, "Messages that went in behind the watermark.", low=0),
@@ -48,7 +54,8 @@ def consumed_spans(domain: str) -> Table:
         key=("topic", "topic_id", "partition", "start"),
         rules={
             "start < stop": '"start" < "stop"',
-            "stop - start = consumed + absent": '"stop" - "start" = consumed + absent',
+            "stop - start = consumed + absent + lost": '"stop" - "start" = consumed + absent '
+            "+ lost",
             "consumed = good + late + duplicate + dead": "consumed = good + late + duplicate "
             "+ dead",
         },

@@ -11,7 +11,7 @@ from tidemill.lake.contracts import Column
 TIMEOUT_S = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Topic:
     """A topic of JSON messages: one object each, whose fields keep this contract.
 
@@ -28,6 +28,8 @@ class Topic:
         grace_ms: How far the watermark stays behind the newest event of a partition.
         ahead_ms: How far an event's time may be after the message's own.
         max_bytes: The longest message taken.
+        has_gaps: Whether offsets may hold no message, as where producers use transactions, whose
+            marks take offsets, or the topic is compacted. Else a gap is a loss, and an error.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Topic:
     grace_ms: int = 3_600_000
     ahead_ms: int = 3_600_000
     max_bytes: int = 1 << 20
+    has_gaps: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a declaration that names fields it does not have."""

@@ -45,9 +45,13 @@ def remove_action(file: File, data_change: bool) -> Any:
     )
 
 
-def offset(app_id: str, version: int) -> Any:
-    """Properties of a commit that may land beside rivals', but never twice for ``app_id``."""
-    return _properties({app_id: version}, {}, COMMIT_RETRIES)
+def offsets(reached: Mapping[str, int]) -> Any:
+    """Properties of a commit that may land beside rivals', but never twice for the same offsets.
+
+    Args:
+        reached: The next offset by application name.
+    """
+    return _properties(reached, {}, COMMIT_RETRIES)
 
 
 def strict(note: Mapping[str, str], offsets: Mapping[str, int] | None = None) -> Any:

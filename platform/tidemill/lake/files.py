@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.errors import ContractError
 from tidemill.lake.contracts import Column, Range, Table, Type, text_literal
+from tidemill.lake.snapshot import File
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,6 +40,11 @@ class NewFile:
     size: int
     partition: Mapping[str, str | None]
     ranges: Mapping[str, Range]
+
+    def added(self, folder: Path) -> File:
+        """As a version that names it would have it."""
+        known = {name: str(value) for name, value in self.partition.items()}
+        return File(self.relative, folder / self.relative, known, self.rows, self.size, 0)
 
     def action(self, table: Table, data_change: bool) -> Any:
         """The Delta action that adds it, with the statistics by which readers skip files."""

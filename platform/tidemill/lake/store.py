@@ -80,7 +80,7 @@ class Lake:
         """
         if at is None and (seen := self._unchanged(table)):
             return seen
-        delta = self._open(table)
+        delta = self.open(table)
         if delta is None and at is not None:
             raise TidemillError(f"{table.id} has no version at {at}: nothing was written yet")
         if delta is None:
@@ -198,7 +198,7 @@ class Lake:
         def attempt() -> int | None:
             from deltalake import write_deltalake
 
-            delta = self._open(table, create=True)
+            delta = self.open(table, create=True)
             reached = delta.transaction_version(app_id)
             if reached is not None and reached >= version:
                 return None
@@ -206,7 +206,7 @@ class Lake:
                 delta,
                 kept.to_arrow(),
                 mode="append",
-                commit_properties=commit.offset(app_id, version),
+                commit_properties=commit.offsets({app_id: version}),
             )
             return int(delta.version())
 
@@ -219,17 +219,17 @@ class Lake:
 
     def ensure(self, table: Table) -> None:
         """Make the table, empty, if it is not there."""
-        self._open(table, create=True)
+        self.open(table, create=True)
 
     def reached(self, table: Table, app_id: str) -> int | None:
         """The offset that ``app_id`` has committed up to, or None."""
-        delta = self._open(table)
+        delta = self.open(table)
         version = None if delta is None else delta.transaction_version(app_id)
         return None if version is None or version < 0 else int(version)
 
     def history(self, table: Table) -> list[dict[str, Any]]:
         """The commits, newest first: version, timestamp (ms), operation, notes."""
-        delta = self._open(table)
+        delta = self.open(table)
         return [] if delta is None else list(delta.history())
 
     def rollback(self, table: Table, at: int | datetime) -> int:
@@ -243,8 +243,8 @@ class Lake:
         target = self.snapshot(table, at)
 
         def attempt() -> int:
-            delta = self._open(table)
-            then = self._open(table)
+            delta = self.open(table)
+            then = self.open(table)
             then.load_as_version(target.version)
             if delta.version() == target.version:
                 return target.version
@@ -322,7 +322,7 @@ class Lake:
         self.publish()
         with lease.held(self.root, table) as versions:
             # Opened at the gate: from here on, no rollback brings back a version unseen.
-            delta = self._open(table)
+            delta = self.open(table)
             if delta is None:
                 return []
             current = delta.version()
@@ -360,7 +360,8 @@ class Lake:
         if self.catalogue is not None:
             catalog.publish(self.catalogue, (self.snapshot(table) for table in self.tables))
 
-    def _open(self, table: Table, create: bool = False) -> Any:
+    def open(self, table: Table, create: bool = False) -> Any:
+        """The table as delta-rs has it, or None where nothing was ever written."""
         from deltalake import DeltaTable
 
         folder = self.folder(table)
@@ -388,7 +389,7 @@ class Lake:
         """Commit new files for the old ones that ``old`` finds in the version they go onto."""
 
         def attempt() -> int:
-            delta = self._open(table, create=True)
+            delta = self.open(table, create=True)
             now = take(table, self.folder(table), delta)
             actions = [file.action(table, data_change) for file in staged.files]
             actions += [commit.remove_action(file, data_change) for file in old(now).files]

@@ -1,0 +1,159 @@
+"""A topic and the tables that it fills, and where each of them stands."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tidemill.errors import TidemillError
+from tidemill.kafka.classify import classified
+from tidemill.kafka.spans import Standing, app_id
+from tidemill.kafka.topics import Topic
+from tidemill.lake import duck, stream
+from tidemill.lake.contracts import Table, Type, text_literal
+from tidemill.lake.files import NewFile
+from tidemill.lake.store import Lake
+
+Moves = dict[str, stream.Move]
+"""Offsets by application name."""
+
+
+MESSAGE = {
+    "topic": Type.STRING,
+    "topic_id": Type.STRING,
+    "partition": Type.INT,
+    "offset": Type.BIGINT,
+    "produced_ms": Type.BIGINT,
+    "event_ms": Type.BIGINT,
+}
+"""What every good message has beside its topic's fields; times are epoch milliseconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """A topic and the tables that it fills.
+
+    Attributes:
+        topic: What is read.
+        table: Where good and late messages go; partitioned by ``date``, the UTC day of its
+            ``event_time``.
+        rows: The table's rows (Ibis) from messages: ``MESSAGE``, the topic's fields, and is_late.
+        keys: The event key of each of the table's rows (Ibis), named as the topic's fields.
+        spans: The ledger.
+        dead: Where messages go that cannot be used.
+        max_keys: How many different message keys may come; None: any number.
+    """
+
+    topic: Topic
+    table: Table
+    rows: Callable[[Any], Any]
+    keys: Callable[[Any], Any]
+    spans: Table
+    dead: Table
+    max_keys: int | None = None
+
+    def judged(self, messages: Any, present: Any, newest: Any) -> Any:
+        """The messages with is_late and is_duplicate, as an Ibis table.
+
+        Args:
+            messages: ``MESSAGE`` and the topic's fields, all without error.
+            present: Rows of the feed's table, at least those whose event one of them may tell.
+            newest: partition, newest_ms: the newest event of each partition before them.
+        """
+        return classified(self.topic, messages, self.keys(present), newest)
+
+    def taken(self, judged: Any) -> Any:
+        """The table's rows of the messages that tell a new event."""
+        return self.rows(judged.filter(~judged.is_duplicate))
+
+    def inputs(self) -> dict[str, dict[str, Type]]:
+        """The columns of what ``judged`` and ``taken`` read."""
+        messages = MESSAGE | {column.name: column.type for column in self.topic.value}
+        return {
+            "messages": messages,
+            "present": {column.name: column.type for column in self.table.columns},
+            "newest": {"partition": Type.INT, "newest_ms": Type.BIGINT},
+            "judged": messages | {"is_late": Type.BOOLEAN, "is_duplicate": Type.BOOLEAN},
+        }
+
+
+def reached(lake: Lake, feed: Feed, held: Standing) -> dict[int, int]:
+    """The next offset that the feed's table wants of each partition; those never read left out."""
+    names = {held.app_id(partition): partition for partition in held.marks}
+    found = stream.reached(lake, feed.table, names)
+    return {names[name]: at for name, at in found.items()}
+
+
+def roll_forward(lake: Lake, feed: Feed) -> int:
+    """Bring rows and dead letters to where the ledger stands.
+
+    A batch is first written down in the ledger, with the files that its rows are in; then the rows
+    and the dead letters are committed. What a crash left undone between is done here, by whoever
+    comes next.
+
+    Returns:
+        How many batches were behind.
+    """
+    behind = _behind(lake, feed)
+    done = 0
+    while behind:
+        ready = [b for b, moves in behind.items() if _follows(lake, feed.table, moves)]
+        if not ready:
+            raise TidemillError(
+                f"{feed.table.id}: the ledger has {len(behind)} batches more, and none of them "
+                f"follows what is in the table; the next one begins with {_first(behind)}"
+            )
+        for batch in ready:
+            moves = behind.pop(batch)
+            packed = _staged(lake, feed, batch)
+            for table, files in zip((feed.dead, feed.table), _files(packed), strict=True):
+                stream.add(lake, table, files, moves)
+            done += 1
+    return done
+
+
+def pack(dead: Sequence[NewFile], rows: Sequence[NewFile]) -> str:
+    """The files of a batch, for the ledger."""
+    return f"{stream.as_json(dead)}\n{stream.as_json(rows)}"
+
+
+def _files(packed: str) -> list[list[NewFile]]:
+    return [stream.from_json(text) for text in packed.splitlines()]
+
+
+def _behind(lake: Lake, feed: Feed) -> dict[str, Moves]:
+    """The offsets of each batch in the ledger that rows or dead letters have not reached."""
+    relation = lake.snapshot(feed.spans).scan()
+    ledger = _query(
+        f'select batch, topic_id, "partition", "start", "stop" from {relation} '
+        f"where topic = {text_literal(feed.topic.name)}"
+    )
+    names = {app_id(feed.topic.name, topic_id, part) for _, topic_id, part, _, _ in ledger}
+    tables = [stream.reached(lake, table, names) for table in (feed.table, feed.dead)]
+    found: dict[str, Moves] = {}
+    for batch, topic_id, part, start, stop in ledger:
+        name = app_id(feed.topic.name, topic_id, part)
+        if any(at.get(name, -1) < stop for at in tables):
+            found.setdefault(batch, {})[name] = stream.Move(start, stop)
+    return found
+
+
+def _follows(lake: Lake, table: Table, moves: Moves) -> bool:
+    """Whether a batch begins where the table stands, or is in it already."""
+    at = stream.reached(lake, table, moves)
+    return all(at.get(name, move.start) in (move.start, move.stop) for name, move in moves.items())
+
+
+def _first(behind: Mapping[str, Moves]) -> str:
+    moves = next(iter(behind.values()))
+    return ", ".join(f"{name} at {move.start}" for name, move in moves.items())
+
+
+def _staged(lake: Lake, feed: Feed, batch: str) -> str:
+    relation = lake.snapshot(feed.spans).scan()
+    (found,) = _query(f"select distinct staged from {relation} where batch = {text_literal(batch)}")
+    return str(found[0])
+
+
+def _query(sql: str) -> list[Any]:
+    with duck.cursor() as con:
+        return con.execute(sql).fetchall()

@@ -1,0 +1,102 @@
+"""Commits of rows together with the offsets that they reach, exactly once.
+
+Offsets are Delta application transactions: the name is a topic's partition, the version is the next
+offset. They are in the same commit as the rows, so that no crash can part them.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from tidemill.lake import commit
+from tidemill.lake.contracts import Range, Table
+from tidemill.lake.files import NewFile
+from tidemill.lake.snapshot import Snapshot
+from tidemill.lake.store import Lake
+
+
+@dataclass(frozen=True)
+class Move:
+    """Offsets from where a partition was read to where it was read to."""
+
+    start: int
+    stop: int
+
+
+def reached(lake: Lake, table: Table, app_ids: Iterable[str]) -> dict[str, int]:
+    """The offset that each name has committed up to; names without one are left out."""
+    return _reached(lake.open(table), app_ids)
+
+
+def standing(lake: Lake, table: Table, app_ids: Iterable[str]) -> tuple[Snapshot, dict[str, int]]:
+    """A table's rows and the offsets that they reach, of one and the same version."""
+    names = list(app_ids)
+    while True:
+        delta = lake.open(table)
+        snapshot = lake.snapshot(table)
+        if snapshot.version == (-1 if delta is None else delta.version()):
+            return snapshot, _reached(delta, names)
+
+
+def add(
+    lake: Lake,
+    table: Table,
+    files: Sequence[NewFile],
+    moves: Mapping[str, Move],
+    is_first: bool = False,
+) -> bool:
+    """Commit files together with the offsets that their rows reach; nothing that was reached.
+
+    Args:
+        lake: Where the table is.
+        table: What to add to.
+        files: Written beside the table's own.
+        moves: By application name.
+        is_first: Whether this table is the first to take these offsets, so that they must begin
+            exactly where it stands.
+
+    Returns:
+        False where these offsets had been committed before; nothing was done.
+
+    Raises:
+        Overtaken: ``is_first``, and another writer was faster, or something between is missing.
+    """
+
+    def attempt() -> bool:
+        delta = lake.open(table, create=True)
+        now = _reached(delta, moves)
+        if not is_first and all(now.get(name, -1) >= move.stop for name, move in moves.items()):
+            return False
+        apart = {n: m for n, m in moves.items() if now.get(n, m.start) != m.start}
+        if apart:
+            name, move = next(iter(apart.items()))
+            raise commit.Overtaken(
+                f"{table.id}: {name} stands at {now[name]}, so offsets {move.start} to "
+                f"{move.stop - 1} cannot follow"
+            )
+        ends = {name: move.stop for name, move in moves.items()}
+        actions = [file.action(table, True) for file in files]
+        commit.commit_files(delta, table, actions, commit.offsets(ends))
+        return True
+
+    return commit.against_rivals(attempt, table.id)
+
+
+def as_json(files: Sequence[NewFile]) -> str:
+    """Files in words that ``from_json`` reads back."""
+    return json.dumps([asdict(file) for file in files])
+
+
+def from_json(text: str) -> list[NewFile]:
+    """The files that ``as_json`` told of."""
+    return [
+        NewFile(**known | {"ranges": {name: Range(**r) for name, r in known["ranges"].items()}})
+        for known in json.loads(text)
+    ]
+
+
+def _reached(delta: object, app_ids: Iterable[str]) -> dict[str, int]:
+    if delta is None:
+        return {}
+    known = {name: delta.transaction_version(name) for name in app_ids}  # type: ignore[attr-defined]
+    return {name: int(at) for name, at in known.items() if at is not None and at >= 0}
