@@ -1,4 +1,4 @@
-"""The crypto assets: minutes and days by symbol and month, live days whole, the rest by symbol."""
+"""The crypto assets of the batch layer, and the series that merges the live days into it."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +31,6 @@ FOLLOWS = (
 OUTSIDE = (c.LANDED_FILES, c.REJECTED_ROWS)
 """Tables that `tidemill ingest` and `tidemill backfill` make."""
 
-CONSUMED = (c.LIVE_PRICES, c.CONSUMED_SPANS, c.DEAD_LETTERS)
-"""Tables that are made of the messages of a topic, in one go."""
-
 
 def _outside(table: Table, made: str) -> dg.AssetSpec:
     """A table that is made outside the asset graph."""
@@ -48,9 +45,6 @@ def _outside(table: Table, made: str) -> dg.AssetSpec:
 
 landed_files, rejected_rows = (
     _outside(table, "by `tidemill ingest` and `tidemill backfill`") for table in OUTSIDE
-)
-live_prices, consumed_spans, dead_letters = (
-    _outside(table, "from a Kafka topic") for table in CONSUMED
 )
 
 
@@ -130,29 +124,6 @@ def by_symbol(
     return made
 
 
-@dg.asset(
-    key=report.key(c.LIVE_DAILY_OHLC),
-    deps=[report.key(c.LIVE_PRICES), report.key(c.CONSUMED_SPANS)],
-    description=c.LIVE_DAILY_OHLC.meaning,
-    automation_condition=FOLLOWS,
-    check_specs=[report.contract_spec(c.LIVE_DAILY_OHLC)],
-    group_name=GROUP,
-    kinds={"duckdb", "spark", "delta"},
-    metadata=report.described(c.LIVE_DAILY_OHLC),
-    pool="lake",
-)
-def live_daily_ohlc(
-    context: dg.AssetExecutionContext, crypto: dg.ResourceParam[Crypto]
-) -> dg.MaterializeResult:
-    """The days that wait, and none else; a symbol that is new gets its partitions."""
-    asked = crypto.live()
-    with report.tried_again():
-        done = [crypto.live_daily_ohlc(asked.dates)] if asked.dates else []
-    context.instance.add_dynamic_partitions("symbol", list(asked.symbols))
-    partitions = [{"date": str(day)} for day in asked.dates]
-    return report.written(crypto.lake, c.LIVE_DAILY_OHLC, done, partitions)
-
-
 ENGINES = {"duckdb", "spark"}
 LANDED, RAW, DAILY = (report.key(t) for t in (c.LANDED_FILES, c.RAW_CANDLES, c.DAILY_OHLC))
 LIVE_DAYS, MERGED = report.key(c.LIVE_DAILY_OHLC), report.key(c.MERGED_DAILY_OHLC)
@@ -174,44 +145,28 @@ volatility = by_symbol(c.VOLATILITY, Crypto.volatility, [SERIES], {"polars"})
 monthly_returns = by_symbol(c.MONTHLY_RETURNS, Crypto.monthly_returns, [SERIES], {"polars"})
 
 
-def _answer(differences: Sequence[Mapping[str, object]]) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=not differences,
-        metadata={
-            "differences": len(differences),
-            "first": dg.MetadataValue.json([dict(d) for d in differences[:10]]),
-        },
-    )
-
-
 @dg.asset_check(asset=raw_candles)
 def conserves_rows(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
     """Each symbol has as many minutes as good rows have landed: none lost, none twice."""
-    return _answer(checks.rows_not_conserved(crypto))
+    return report.answer(checks.rows_not_conserved(crypto))
 
 
 @dg.asset_check(asset=daily_ohlc)
 def counts_every_minute(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
     """The days' minute counts add up to the minutes, symbol by symbol."""
-    return _answer(checks.minutes_not_counted(crypto))
-
-
-@dg.asset_check(asset=live_daily_ohlc)
-def counts_every_tick(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
-    """Each day counts the ticks of live_prices, and these are what the ledger took in."""
-    return _answer(checks.ticks_not_counted(crypto))
+    return report.answer(checks.minutes_not_counted(crypto))
 
 
 @dg.asset_check(asset=merged_daily_ohlc)
 def merges_every_day(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
     """The series is the days of daily_ohlc and the live ones that it lacks, value by value."""
-    return _answer(checks.days_not_merged(crypto))
+    return report.answer(checks.days_not_merged(crypto))
 
 
 @dg.asset_check(asset=filled_series)
 def has_every_day(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
     """The calendar has each day from the first to the last once."""
-    return _answer(checks.days_missing(crypto))
+    return report.answer(checks.days_missing(crypto))
 
 
 monthly_job = dg.define_asset_job(
@@ -220,7 +175,6 @@ monthly_job = dg.define_asset_job(
     description="Minute and daily bars of some months of a symbol.",
 )
 monthly = [raw_candles, daily_ohlc]
-whole = [live_daily_ohlc]
 symbolic = [
     raw_bars,
     candle_gaps,
@@ -234,5 +188,4 @@ symbolic = [
     monthly_returns,
 ]
 monthly_checks = [conserves_rows, counts_every_minute]
-whole_checks = [counts_every_tick]
 symbolic_checks = [merges_every_day, has_every_day]

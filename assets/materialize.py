@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 import assets.crypto as graph
+import assets.live
 from assets import report
 from resources.crypto import CryptoResource
 from tidemill.crypto.pending import Live, Months
@@ -98,7 +99,7 @@ def plan(
     Raises:
         InputError: There is no such table to make.
     """
-    every = (graph.monthly, graph.whole, graph.symbolic)
+    every = (graph.monthly, assets.live.whole, graph.symbolic)
     monthly, whole, symbolic = ([a for a in some if only in (None, _name(a))] for some in every)
     if not monthly and not whole and not symbolic:
         names = ", ".join(_name(asset) for some in every for asset in some)
@@ -112,7 +113,7 @@ def plan(
         span = f"{months.first}|{symbol}", f"{months.last}|{symbol}"
         works.append(Work(monthly, checks, count, span))
     if whole and live.symbols:
-        checks = graph.whole_checks if only is None else []
+        checks = assets.live.whole_checks if only is None else []
         works.append(Work(whole, checks, len(live.dates) * len(whole)))
     if symbolic:
         known = list(instance.get_dynamic_partitions("symbol"))

@@ -7,6 +7,7 @@ import dagster as dg
 
 from resources.crypto import CryptoResource
 from resources.exchange import ExchangeResource
+from resources.prices import PricesResource
 
 NAMES = ("local", "cluster")
 
@@ -29,5 +30,10 @@ def named(environment: str) -> Mapping[str, object]:
         return {
             "crypto": CryptoResource(home=dg.EnvVar("TIDEMILL_HOME"), engine="spark"),
             "exchange": ExchangeResource(),
+            "prices": PricesResource(home=dg.EnvVar("TIDEMILL_HOME")),
         }
-    return {"crypto": CryptoResource(), "exchange": ExchangeResource()}
+    return {
+        "crypto": CryptoResource(),
+        "exchange": ExchangeResource(),
+        "prices": PricesResource(),
+    }

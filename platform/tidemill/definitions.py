@@ -3,22 +3,31 @@
 import dagster as dg
 
 import assets.crypto
+import assets.live
 import resources.environments
 from sensors.backfill import crypto_backfill, hourly_backfill
 from sensors.landing import crypto_inbox, dropped_files, landed_candles
+from sensors.topics import new_prices
 
 
 def build(environment: str) -> dg.Definitions:
     """The whole code location, with the resources of ``environment``."""
-    modules = [assets.crypto]
+    modules = [assets.crypto, assets.live]
     return dg.Definitions(
         assets=dg.load_assets_from_modules(modules, include_specs=True),
         asset_checks=dg.load_asset_checks_from_modules(modules),
-        jobs=[assets.crypto.monthly_job, crypto_inbox, crypto_backfill],
+        jobs=[
+            assets.crypto.monthly_job,
+            assets.live.live_job,
+            assets.live.audit_job,
+            crypto_inbox,
+            crypto_backfill,
+        ],
         schedules=[hourly_backfill],
         sensors=[
             dropped_files,
             landed_candles,
+            new_prices,
             dg.AutomationConditionSensorDefinition(
                 "follow_upstream",
                 target=dg.AssetSelection.groups("crypto"),

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import assets.crypto as graph
+import assets.live as live
 from assets import materialize
 from resources.crypto import CryptoResource
 from tidemill import compose
@@ -53,7 +54,7 @@ def feed(crypto: Crypto, *ticks: tuple[str, float, datetime], partition: int = 0
         pl.int_range(start, stop).alias("offset"), is_late=pl.lit(False)
     )
     span = origin | {"start": start, "stop": stop, "consumed": len(ticks), "good": len(ticks)}
-    span |= dict.fromkeys(("absent", "late", "duplicate", "dead"), 0)
+    span |= dict.fromkeys(("absent", "lost", "late", "duplicate", "dead"), 0)
     span |= {"newest_event_at": max(at for *_, at in ticks), "committed_at": NOON}
     ledger = pl.DataFrame([span | {"batch": "b", "staged": "[]"}])
     crypto.lake.append(c.CONSUMED_SPANS, ledger, app, stop)
@@ -175,7 +176,7 @@ def test_a_new_symbols_days_give_it_a_partition(
     home = str(crypto.lake.root.parent)
     for _ in range(2):  # the second time nothing waits
         done = dg.materialize(
-            [graph.live_daily_ohlc, graph.counts_every_tick],
+            [live.live_daily_ohlc, live.counts_every_tick],
             instance=dagster,
             resources={"crypto": CryptoResource(home=home)},
         )

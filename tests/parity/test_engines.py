@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tidemill.crypto import contracts as c
-from tidemill.crypto import live_days, transforms
+from tidemill.crypto import ohlc, transforms
 from tidemill.crypto.build import LANDED
 from tidemill.engines.base import ParquetSource, compiled
 from tidemill.engines.duck import connection
@@ -57,11 +57,11 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Columns]]] = {
         },
     ),
     "live_daily_ohlc": (
-        live_days.live_daily_ohlc,
+        ohlc.live_daily_ohlc,
         {"live_prices": of(c.LIVE_PRICES), "consumed_spans": of(c.CONSUMED_SPANS)},
     ),
     "merged_daily_ohlc": (
-        live_days.merged_daily_ohlc,
+        ohlc.merged_daily_ohlc,
         {"daily_ohlc": of(c.DAILY_OHLC), "live_daily_ohlc": of(c.LIVE_DAILY_OHLC)},
     ),
     "filled_series": (

@@ -17,16 +17,26 @@ def start(settings: Settings) -> None:
     Raises:
         TidemillError: Another broker is set, or this one cannot start.
     """
-    broker = _embedded(settings)
-    if broker.status() is None:
-        with show.err.status("Starting Kafka (the first time it is fetched, about a minute)"):
-            broker.start()
-    created = topics.ensure(compose.kafka(settings), TOPICS)
+    created = ensure(settings)
+    broker = compose.broker(settings)
     running = broker.status()
     show.out.print(f"Kafka runs at {broker.servers} (process {running.pid if running else '?'})")
     if created:
         show.out.print(f"Topics created: {', '.join(created)}")
     show.out.print("It runs on until 'tidemill broker stop'.")
+
+
+def ensure(settings: Settings) -> list[str]:
+    """See that the embedded broker runs and that the topics are there; says which it created.
+
+    Raises:
+        TidemillError: Another broker is set, or this one cannot start.
+    """
+    broker = _embedded(settings)
+    if broker.status() is None:
+        with show.err.status("Starting Kafka (the first time it is fetched, about a minute)"):
+            broker.start()
+    return topics.ensure(compose.kafka(settings), TOPICS)
 
 
 def stop(settings: Settings) -> None:

@@ -18,7 +18,7 @@ from typing import IO
 import psutil
 
 from tidemill import compose, instance
-from tidemill.commands import run, sample, show
+from tidemill.commands import broker, run, sample, show
 from tidemill.errors import TidemillError
 from tidemill.processes import is_free, lives
 from tidemill.settings import Settings
@@ -48,12 +48,47 @@ def up(settings: Settings, port: int, wants_sample: bool) -> None:
                 f"port {port} is in use: stop what holds it, or choose another with --port"
             )
         instance.prepare(settings)
-        if wants_sample and not compose.crypto(settings).symbols():
-            sample.land(settings)
-            run.print_report(run.run(settings, [], None))
-        _serve(settings, port)
+        with _broker(settings):
+            _run(settings, port, wants_sample)
     except (Stopped, KeyboardInterrupt):  # the latter out of a run of Dagster's
         show.err.print("Stopped.")
+
+
+def _run(settings: Settings, port: int, wants_sample: bool) -> None:
+    if wants_sample and not compose.crypto(settings).symbols():
+        sample.land(settings)
+        run.print_report(run.run(settings, [], None))
+    _serve(settings, port)
+
+
+@contextmanager
+def _broker(settings: Settings) -> Iterator[None]:
+    """Run the embedded broker beside the block, where no other is set and Java can be had.
+
+    One that runs already stays, unless a killed ``up`` of this home left it.
+    """
+    if settings.kafka_servers:
+        show.err.print(f"Kafka at {settings.kafka_servers} (TIDEMILL_KAFKA_SERVERS)", style="dim")
+        yield
+        return
+    mark = settings.home / "kafka" / "of-up"
+    is_ours = mark.exists() or compose.broker(settings).status() is None
+    try:
+        with _whole():
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            if is_ours:
+                mark.touch()
+            try:
+                broker.ensure(settings)
+            except TidemillError as error:
+                show.marked(show.err, "no live prices:", f"{error}", "yellow")
+                show.err.print("All else works without Kafka.")
+        yield
+    finally:
+        _on_stop(signal.SIG_IGN)
+        if is_ours:
+            compose.broker(settings).stop()
+            mark.unlink(missing_ok=True)
 
 
 def _on_stop(act: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
@@ -100,7 +135,8 @@ def _serve(settings: Settings, port: int) -> None:
         )
         _wait_until_up(child, port, log)
         show.out.print(f"Dagster UI:  http://{HOST}:{port}")
-        show.out.print('Query:       tidemill sql "select * from crypto.daily_ohlc limit 5"')
+        show.out.print('Query:       tidemill sql "select * from crypto.merged_daily_ohlc limit 5"')
+        show.out.print("Live:        tidemill produce crypto --speed 60x")
         show.out.print(f"Log:         {log}")
         show.out.print("Ctrl-C stops all of it.")
         if code := child.wait():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill.crypto import contracts as c
-from tidemill.crypto import live_days, pending, transforms
+from tidemill.crypto import ohlc, pending, transforms
 from tidemill.crypto.intake.landing import Landing
 from tidemill.crypto.pending import MINUTE_S, Live, Months, Pending
 from tidemill.engines.base import Engine, ParquetSource, Source, TableSource
@@ -137,7 +137,7 @@ class Crypto:
         ticks = TableSource(self.lake, c.LIVE_PRICES, partitions)
         spans = TableSource(self.lake, c.CONSUMED_SPANS)
         bars = TableSource(self.lake, c.LIVE_DAILY_OHLC, partitions)
-        plan: Plan = live_days.live_daily_ohlc, {"live_prices": ticks, "consumed_spans": spans}
+        plan: Plan = ohlc.live_daily_ohlc, {"live_prices": ticks, "consumed_spans": spans}
         return self._write(c.LIVE_DAILY_OHLC, lambda: plan, partitions, bars.state)
 
     def merged_daily_ohlc(self, symbols: Sequence[str]) -> Written:
@@ -146,7 +146,7 @@ class Crypto:
         listed = ", ".join(text_literal(symbol) for symbol in symbols)
         daily = TableSource(self.lake, c.DAILY_OHLC, partitions)
         days = TableSource(self.lake, c.LIVE_DAILY_OHLC, where=f"symbol in ({listed})")
-        plan: Plan = live_days.merged_daily_ohlc, {"daily_ohlc": daily, "live_daily_ohlc": days}
+        plan: Plan = ohlc.merged_daily_ohlc, {"daily_ohlc": daily, "live_daily_ohlc": days}
         return self._write(c.MERGED_DAILY_OHLC, lambda: plan, partitions)
 
     def candle_gaps(self, symbols: Sequence[str]) -> Written:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from tidemill.crypto import contracts as c
-from tidemill.crypto import live_days, transforms
+from tidemill.crypto import ohlc, transforms
 from tidemill.crypto.intake.landing import Landing
 from tidemill.errors import TidemillError
 from tidemill.lake import duck
@@ -173,9 +173,9 @@ def live_days(lake: Lake) -> Live:
 def _to_be_closed(lake: Lake, days: Sequence[date]) -> set[date]:
     """Those of some days that have an open bar which the watermarks have passed."""
     spans = lake.snapshot(c.CONSUMED_SPANS)
-    origin = ", ".join(f'"{name}"' for name in live_days.ORIGIN)
+    origin = ", ".join(f'"{name}"' for name in ohlc.ORIGIN)
     marks = (
-        f"select {origin}, max(newest_event_at) - interval {live_days.GRACE_S} second as mark "
+        f"select {origin}, max(newest_event_at) - interval {ohlc.GRACE_S} second as mark "
         f"from {spans.scan()} group by all"
     )
     with duck.cursor() as con:

@@ -1,9 +1,10 @@
 """Whether the ledger of a feed adds up, and whether the tables hold what it says."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tidemill.kafka.feed import Feed
-from tidemill.kafka.spans import app_id
+from tidemill.kafka.spans import Span, app_id
 from tidemill.lake import duck, stream
 from tidemill.lake.contracts import text_literal
 from tidemill.lake.store import Lake
@@ -11,18 +12,31 @@ from tidemill.lake.store import Lake
 Differences = list[dict[str, Any]]
 
 
-def faults(lake: Lake, feed: Feed) -> Differences:
+def faults(lake: Lake, feed: Feed, topic_id: str = "", within: Sequence[Span] = ()) -> Differences:
     """Every way in which a feed's ledger and tables disagree; none where nothing is lost or twice.
+
+    Of all that was ever consumed, or only of what one run had to consume.
 
     - a span whose messages are not good + late + duplicate + dead, or not as many as its offsets;
     - a hole or an overlap between the spans of a partition;
     - a span that has more or fewer rows, or dead letters, than the ledger says;
     - an offset that has two rows;
     - a table that has not reached the ledger's last offset.
+
+    Args:
+        lake: Where the tables are.
+        feed: Whose tables.
+        topic_id: Of the run's topic.
+        within: The run's spans; all where there are none.
     """
     ledger, rows, dead = (lake.snapshot(t).scan() for t in (feed.spans, feed.table, feed.dead))
-    topic = text_literal(feed.topic.name)
-    spans = f"(select * exclude (staged) from {ledger} where topic = {topic})"
+    whose = f"topic = {text_literal(feed.topic.name)}"
+    floors = _floors(f"{ledger} where {whose}", topic_id, within) if within else None
+    spans = (
+        f"(select * exclude (staged) from {ledger} where {whose} "
+        f"and {_from('start', topic_id, floors)})"
+    )
+    had_since = f"{whose} and {_from('offset', topic_id, floors)}"
     found = _rows(
         f"""
         with spans as (from {spans})
@@ -48,7 +62,8 @@ def faults(lake: Lake, feed: Feed) -> Differences:
         found += _rows(
             f"""
             with spans as (from {spans}),
-            had as (select topic_id, "partition", "offset" from {relation} where topic = {topic}),
+            had as (select topic_id, "partition", "offset" from {relation}
+                where {had_since}),
             placed as (
                 select s.topic_id, s."partition", s."start", count(*) as n,
                        count(distinct h."offset") as n_distinct
@@ -64,6 +79,26 @@ def faults(lake: Lake, feed: Feed) -> Differences:
             """
         )
     return found + _behind(lake, feed, spans)
+
+
+def _floors(ledger: str, topic_id: str, within: Sequence[Span]) -> dict[int, int]:
+    """Where the ledger's span begins that ends at, or after, the start of each of these spans."""
+    found = {}
+    for span in within:
+        rows = _rows(
+            f'select min("start") as floor from {ledger} and topic_id = {text_literal(topic_id)} '
+            f'and "partition" = {span.partition} and "stop" >= {span.start}'
+        )
+        found[span.partition] = span.start if rows[0]["floor"] is None else rows[0]["floor"]
+    return found
+
+
+def _from(column: str, topic_id: str, floors: Mapping[int, int] | None) -> str:
+    """SQL that holds for what is at or after the floor of its partition."""
+    if floors is None:
+        return "true"
+    each = (f'"partition" = {part} and "{column}" >= {at}' for part, at in floors.items())
+    return f"topic_id = {text_literal(topic_id)} and (({') or ('.join(each)}))"
 
 
 def _behind(lake: Lake, feed: Feed, spans: str) -> Differences:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tidemill.crypto import contracts as c
-from tidemill.crypto import live_days, transforms
+from tidemill.crypto import ohlc, transforms
 from tidemill.engines.base import compiled
 from tidemill.engines.duck import connection
 from tidemill.lake.checks import violations
@@ -65,7 +65,7 @@ def days(
     found: Sequence[Tick], ledger: pl.DataFrame | None = None, late: Sequence[int] = ()
 ) -> pl.DataFrame:
     return run(
-        live_days.live_daily_ohlc,
+        ohlc.live_daily_ohlc,
         c.LIVE_DAILY_OHLC,
         live_prices=(c.LIVE_PRICES, ticks(found, late)),
         consumed_spans=(c.CONSUMED_SPANS, spans() if ledger is None else ledger),
@@ -145,7 +145,7 @@ def merged(daily: pl.DataFrame) -> pl.DataFrame:
     """The batch's days with one live day, the first of January, at a price of 9."""
     live_days = days([("A", 9.0, "12:00:00.000", 0, 1)])
     return run(
-        live_days.merged_daily_ohlc,
+        ohlc.merged_daily_ohlc,
         c.MERGED_DAILY_OHLC,
         daily_ohlc=(c.DAILY_OHLC, daily),
         live_daily_ohlc=(c.LIVE_DAILY_OHLC, live_days),

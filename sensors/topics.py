@@ -1,0 +1,118 @@
+"""What is new in a topic becomes runs: a sensor decides, and the run that it asks for reads."""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from assets.live import TAKEN, Reading, live_job
+from sensors.landing import AT_WORK
+from tidemill.kafka.spans import Span, Standing
+from tidemill.kafka.subscription import Subscription
+from tidemill.settings import Settings
+
+LONGEST_WAIT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What a sensor remembers between two ticks.
+
+    Attributes:
+        asked: The run key of what was asked for last.
+        tries: How often the same was asked for, as its runs had failed.
+        at_s: When it was, epoch seconds.
+        since_s: When unread messages were seen first, epoch seconds; None where there are none.
+        next: The next offset to ask for, by partition.
+    """
+
+    asked: str = ""
+    tries: int = 0
+    at_s: float = 0.0
+    since_s: float | None = None
+    next: dict[str, int] | None = None
+
+    @classmethod
+    def of(cls, text: str | None) -> "Cursor":
+        """What ``str`` of one told."""
+        return cls(**json.loads(text)) if text else cls()
+
+    def __str__(self) -> str:
+        """As Dagster keeps it."""
+        return json.dumps(vars(self))
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When unread messages are worth a run: so many of them, or so old."""
+
+    rows: int
+    age_s: float
+
+
+def decide(
+    cursor: Cursor, held: Standing, spans: list[Span], now_s: float, patience: Patience
+) -> tuple[str | None, Cursor, str]:
+    """Whether to ask for a run over spans.
+
+    The lake says what is unread, so that the spans of a run that failed are asked for again; each
+    time the wait before that doubles.
+
+    Returns:
+        The run key, or None; the cursor from now on; and why there is none.
+    """
+    if not spans:
+        return None, Cursor(next=cursor.next), f"nothing new in {held.topic}"
+    since_s = now_s if cursor.since_s is None else cursor.since_s
+    rows = sum(span.stop - span.start for span in spans)
+    work = f"{held.topic}:{held.topic_id} " + " ".join(
+        f"{partition}:{start}-{stop}" for partition, start, stop in spans
+    )
+    begins = work.split("-")[0]
+    is_again = cursor.asked.split("-")[0] == begins
+    seen = Cursor(cursor.asked, cursor.tries, cursor.at_s, since_s, cursor.next)
+    if is_again:
+        wait_s = min(LONGEST_WAIT_S, 2.0 ** (cursor.tries + 1))
+        if now_s - cursor.at_s < wait_s:
+            return None, seen, f"the run over {cursor.asked} left them unread; waits {wait_s:.0f} s"
+    elif rows < patience.rows and now_s - since_s < patience.age_s:
+        return None, seen, f"{rows} messages wait for more, {patience.age_s:.0f} s at most"
+    tries = cursor.tries + 1 if is_again else 0
+    upto = {str(span.partition): span.stop for span in spans}
+    asked = Cursor(work, tries, now_s, None, (cursor.next or {}) | upto)
+    return (f"{work} again {tries}" if tries else work), asked, ""
+
+
+@dg.sensor(
+    job=live_job,
+    minimum_interval_seconds=1,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def new_prices(
+    context: dg.SensorEvaluationContext, prices: dg.ResourceParam[Subscription]
+) -> dg.SensorResult:
+    """Asks for a run over what is new in the topic of live prices, one at a time.
+
+    The cursor holds the next offset by partition. A broker that does not answer, and offsets that
+    retention took unread, fail the tick with their reason.
+    """
+    at_work = context.instance.get_runs_count(
+        dg.RunsFilter(job_name=live_job.name, statuses=AT_WORK)
+    )
+    if at_work:
+        return dg.SensorResult(skip_reason="a run over the messages before is at work")
+    held = prices.held()
+    settings = Settings.current()
+    patience = Patience(settings.batch_rows, settings.batch_age_s)
+    spans = prices.unread(held)
+    key, cursor, why = decide(Cursor.of(context.cursor), held, spans, time.time(), patience)
+    if key is None:
+        return dg.SensorResult(skip_reason=why, cursor=str(cursor))
+    reading = Reading(topic_id=held.topic_id, spans=[list(span) for span in spans])
+    config: dict[str, Any] = {TAKEN: reading}
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=key, run_config=dg.RunConfig(ops=config))],
+        cursor=str(cursor),
+    )
