@@ -124,6 +124,42 @@ def backfill(
 
 
 @app.command()
+def produce(
+    domain: Domain,
+    file: Annotated[
+        Path | None, typer.Argument(help="Candles to replay, any file that ingest takes.")
+    ] = None,
+    speed: Annotated[
+        str | None, typer.Option(help="Replay at 1x, 60x, ... or max; without it, live prices.")
+    ] = None,
+    symbol: Symbol = None,
+    since: Annotated[datetime | None, typer.Option(help="First minute to replay, UTC.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="End of the replay, UTC.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Messages at most.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Messages a second at most.")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Start again, at later times.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a replay was.")] = False,
+    json: Json = False,
+) -> None:
+    """Send live prices of the exchange, or a replay of candles, to Kafka."""
+    from tidemill.commands import produce as command
+    from tidemill.commands import show
+
+    _known(domain)
+    start, end = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
+    order = command.Order(file, speed, tuple(symbol or ()), start, end, limit, rate, loop, resume)
+    report, error = command.produce(_settings(), order)
+    if json:
+        show.as_json(report)
+    else:
+        command.print_report(report)
+    if error is not None:
+        sys.stderr.write(f"tidemill: {error}\n")
+    if error is not None or report["failed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT.")],
     as_of: Annotated[

@@ -95,3 +95,20 @@ class Pace:
         self._filled = now
         self._tank = min(max(1.0, self.rate * _TANK_S), self._tank + spent * self.rate)
         return int(self._tank), max((1 - self._tank) / self.rate, 0.001)
+
+
+def speed_of(text: str) -> float | None:
+    """A speed as the command line takes it: ``1x``, ``60x``, ``0.5x``; None for ``max``.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if text == "max":
+        return None
+    try:
+        speed = float(text.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise InputError(f"--speed {text}: expected a number with an x, as 60x, or max")
+    return speed
