@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tidemill.crypto.contracts import LANDED_FILES, RAW_CANDLES, REJECTED_ROWS
+from tidemill.crypto.intake import files, source
 from tidemill.crypto.intake.landing import Landing
 from tidemill.errors import InputError
 from tidemill.lake.contracts import Type, text_literal
@@ -206,7 +207,7 @@ def from_files(
     Args:
         paths: The files; of two rows for a minute the first counts.
         choice: Which of their candles.
-        symbol: Their trading pair, where neither files nor names tell it.
+        symbol: The trading pair of files without a column for it.
         memory_limit_mb: What DuckDB may hold before it spills, MiB.
 
     Raises:
@@ -221,7 +222,7 @@ def from_files(
         lake = Lake(home / "lake", home / "catalogue.duckdb", (LANDED_FILES, REJECTED_ROWS))
         landing = Landing(lake, home / "landing", memory_limit_mb)
         for path in paths:
-            landing.land_file(path, symbol)
+            landing.land_file(path, None if symbol is None or _names_pairs(path) else symbol)
         landed = [row for row in landing.ledger() if row["path"]]
         minutes = [row for row in landed if row["interval_s"] == MINUTE_S]
         shown = ", ".join(str(path) for path in paths)
@@ -237,6 +238,12 @@ def from_files(
         if not candles.count:
             raise InputError(f"{shown}: no candles of that symbol and time to replay")
         yield candles
+
+
+def _names_pairs(path: Path) -> bool:
+    """Whether a file has a column of trading pairs."""
+    with source.plain(path) as text:
+        return "symbol" in files.layout(text).roles
 
 
 def _landed(folder: Path, ledger: Sequence[Mapping[str, Any]]) -> str:
