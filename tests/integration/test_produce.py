@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.integration.test_broker import config, free_port
 from tests.integration.test_producer import held
+from tests.unit.crypto.exchange_server import market
 from tidemill.crypto.simulator import Faults, Market, simulate
 from tidemill.crypto.topics import PRICES
 from tidemill.kafka import resume, topics
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.integration
 
 SYMBOLS = ("AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT")
 MINUTES = 1440
+PRICES_TOLD = [{"symbol": "AAAUSDT", "price": "1.5"}, {"symbol": "BBBUSDT", "price": "2.50000000"}]
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,16 @@ def produce(broker: Broker, home: Path, *arguments: str, code: int = 0) -> Any:
     )
     assert done.returncode == code, done.stdout + done.stderr
     return json.loads(done.stdout) if done.stdout else done.stderr
+
+
+def produce_told(broker: Broker, home: Path, *arguments: str, code: int) -> str:
+    """What it says on standard error."""
+    line, environment = command(broker, home, *arguments)
+    done = subprocess.run(
+        line, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr
 
 
 def prices(broker: Broker) -> dict[int, list[tuple[Any, Any]]]:
@@ -190,6 +202,21 @@ def test_a_loop_goes_on_with_later_times_and_a_limit_ends_it(
             for at in (0, 20_000, 40_000, 59_999)
         ][:10]
     )
+
+
+def test_live_prices_are_sent_each_second_until_the_limit(
+    fresh: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with market({}) as server:
+        server.prices = [*PRICES_TOLD, {"symbol": "CCCUSDT", "price": "gone"}]
+        monkeypatch.setenv("TIDEMILL_EXCHANGE_URL", server.url)
+        told = produce(fresh, tmp_path, "--limit", "5")
+        assert "refuses NOPEUSDT" in produce_told(fresh, tmp_path, "--symbol", "NOPEUSDT", code=1)
+    assert (told["sent"], told["acknowledged"], told["skipped"]) == (5, 5, 3)
+    values = [json.loads(value) for pairs in prices(fresh).values() for _, value in pairs]
+    assert sorted(value["symbol"] for value in values) == ["AAAUSDT"] * 3 + ["BBBUSDT"] * 2
+    assert len({value["timestamp"] for value in values}) == 3
 
 
 def test_without_a_broker_one_message_names_the_command(tmp_path: Path, day: Path) -> None:

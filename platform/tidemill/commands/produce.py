@@ -13,14 +13,15 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tidemill import compose
 from tidemill.commands import sample, show
-from tidemill.crypto import replay, ticks
+from tidemill.crypto import replay, ticker, ticks
+from tidemill.crypto.exchange import Exchange
 from tidemill.crypto.intake.files import symbol_from
 from tidemill.crypto.ticks import Candles, Ticks
 from tidemill.crypto.topics import PRICES
 from tidemill.errors import InputError, TidemillError
 from tidemill.kafka import resume, topics
 from tidemill.kafka.pace import Pace, speed_of
-from tidemill.kafka.producer import Report, Sender
+from tidemill.kafka.producer import Report, Sender, UnsentError
 from tidemill.processes import is_free
 from tidemill.settings import Settings
 
@@ -76,19 +77,19 @@ def produce(settings: Settings, order: Order) -> tuple[dict[str, Any], TidemillE
     speed = speed_of(order.speed or "max")
     Pace(speed, order.rate)  # refuses what cannot be before anything starts
     config = _connected(settings)
-    with _replayed(settings, order, config) as batches:
+    ended: TidemillError | None = None
+    source = _Live(settings, order) if order.is_live else _Replay(settings, order, config)
+    with Sender(config, PRICES.name) as sender, source.batches(sender) as batches:
         began = time.monotonic()
-        sender = Sender(config, PRICES.name)
-        ended: TidemillError | None = None
         with _told_by_signals(sender), _Line(sender) as line:
             try:
                 pace = Pace(speed, order.rate, sleep=sender.wait)
                 replay.replay(sender, batches, pace, order.limit, line.reached)
             except TidemillError as error:
-                ended = error
-            finally:
-                report = sender.close()
-    return _account(report, time.monotonic() - began), ended
+                if not sender.is_halted or isinstance(error, UnsentError):
+                    ended = error  # asked to end, it does not wait for the exchange
+            report = sender.close()
+    return _account(report, time.monotonic() - began) | source.told(), ended
 
 
 def print_report(report: dict[str, Any]) -> None:
@@ -97,6 +98,8 @@ def print_report(report: dict[str, Any]) -> None:
         f"{report['topic']}: {report['sent']:,} sent = {report['acknowledged']:,} acknowledged "
         f"+ {report['failed']:,} failed; {report['retried']:,} sent again on the way"
     )
+    if report.get("skipped"):
+        show.out.print(f"{report['skipped']:,} prices of the exchange could not be used")
     show.out.print(f"{report['seconds']} s, {report['per_second']:,} messages/s")
     for reason, number in report["errors"].items():
         show.marked(show.out, f"Failed, {number:,}:", reason, "red")
@@ -127,18 +130,54 @@ def _connected(settings: Settings) -> dict[str, Any]:
     return config
 
 
-@contextmanager
-def _replayed(
-    settings: Settings, order: Order, config: dict[str, Any]
-) -> Iterator[Iterable[Ticks]]:
-    """What is to be replayed."""
-    with _candles(settings, order) as candles:
-        after = {}
-        if order.is_resumed:
-            partitions = topics.described(config)[PRICES.name]
-            last = resume.last_values(config, PRICES.name, partitions)
-            after = replay.marks(last, candles.symbols(), partitions)
-        yield replay.cycles(candles, order.is_endless, after)
+class _Live:
+    """The exchange's prices, as they come."""
+
+    def __init__(self, settings: Settings, order: Order) -> None:
+        """Nothing is asked yet."""
+        self._settings = settings
+        self._symbols = [symbol_from(symbol) for symbol in order.symbols]
+        self._skipped = 0
+
+    @contextmanager
+    def batches(self, sender: Sender) -> Iterator[Iterable[Ticks]]:
+        """Each answer's prices, until the sender is halted."""
+        yield self._polled(sender)
+
+    def _polled(self, sender: Sender) -> Iterator[Ticks]:
+        exchange = Exchange(base_url=self._settings.exchange_url, wait=sender.wait)
+        for told in ticker.poll(exchange, self._symbols, stopped=lambda: sender.is_halted):
+            self._skipped += told.skipped
+            yield Ticks([told.at_ms] * len(told.pairs), told.pairs)
+
+    def told(self) -> dict[str, Any]:
+        """What the account says besides: entries of answers that could not be used."""
+        return {"skipped": self._skipped}
+
+
+class _Replay:
+    """Candles sent again."""
+
+    def __init__(self, settings: Settings, order: Order, config: dict[str, Any]) -> None:
+        """Nothing is read yet."""
+        self._settings = settings
+        self._order = order
+        self._config = config
+
+    @contextmanager
+    def batches(self, sender: Sender) -> Iterator[Iterable[Ticks]]:
+        """Their ticks, behind what the topic has where the replay is resumed."""
+        with _candles(self._settings, self._order) as candles:
+            after = {}
+            if self._order.is_resumed:
+                partitions = topics.described(self._config)[PRICES.name]
+                last = resume.last_values(self._config, PRICES.name, partitions)
+                after = replay.marks(last, candles.symbols(), partitions)
+            yield replay.cycles(candles, self._order.is_endless, after)
+
+    def told(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
 
 def _candles(settings: Settings, order: Order) -> AbstractContextManager[Candles]:

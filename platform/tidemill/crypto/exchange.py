@@ -1,7 +1,8 @@
 """Bars from an exchange's REST API, page by page, for a backfill.
 
-What belongs here: asking Binance's ``/api/v3/klines``, waiting and retrying, and reading an answer
-into rows. Where a backfill starts, and what becomes of its bars, is decided by the caller.
+What belongs here: asking Binance's ``/api/v3/klines`` and reading an answer into rows. Waiting and
+retrying is ``asking``'s work. Where a backfill starts, and what becomes of its bars, is decided by
+the caller.
 """
 
 import math
@@ -16,10 +17,26 @@ from typing import Final
 import httpx
 import polars as pl
 
-from tidemill.errors import InputError, TidemillError
+from tidemill.crypto.asking import (
+    URL_SETTING,
+    ExchangeError,
+    Line,
+    Miss,
+    Question,
+    UnknownSymbolError,
+)
+from tidemill.errors import InputError
+
+__all__ = [
+    "BAR_COLUMNS",
+    "Exchange",
+    "ExchangeError",
+    "UnknownSymbolError",
+    "interval_seconds",
+    "parse_klines",
+]
 
 PATH: Final = "/api/v3/klines"
-URL_SETTING: Final = "TIDEMILL_EXCHANGE_URL"
 MAX_LIMIT: Final = 1000
 BAR_COLUMNS: Final = ("timestamp", "open", "high", "low", "close", "volume")
 KLINE_SCHEMA: Final[dict[str, type[pl.DataType]]] = {
@@ -48,21 +65,8 @@ _SECONDS: Final = {
 _FIELDS_IN_ROW: Final = 12
 _DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _MILLISECONDS: Final = range(10**11, 10**14)  # 1973 to 5138: seconds and microseconds are outside
-_FULL_SHARE: Final = 0.9
 _EXCERPT: Final = 200
-# Codes of the exchange that say "try again" whatever the HTTP status: unknown, disconnected, too
-# many requests, unexpected response, time-out, busy, shutting down.
-_PASSING_CODES: Final = frozenset({-1000, -1001, -1003, -1006, -1007, -1008, -1016})
-_UNKNOWN_SYMBOL: Final = -1121
 _RERUN: Final = "What was stored is kept; run it again to resume after the last stored bar."
-
-
-class ExchangeError(TidemillError):
-    """The exchange gave no usable answer within the tries and waits that were allowed."""
-
-
-class UnknownSymbolError(InputError):
-    """The exchange has no such trading pair."""
 
 
 def interval_seconds(interval: str) -> int:
@@ -209,10 +213,10 @@ class Exchange:
         step_s = interval_seconds(query.interval)
         cursor_s = since_s
         with httpx.Client(base_url=self.base_url, timeout=self.timeout_s) as client:
-            line = _Line(self, client, query)
+            line = Line(self, client)
             # Not "until a short page": a page that lacks bars is short, too, and not the last.
             while cursor_s + step_s <= query.until_s:
-                page = line.ask(cursor_s)
+                page = line.ask(query.since(cursor_s))
                 if page.is_empty():
                     return
                 last_s = int(page.item(-1, "timestamp"))
@@ -232,15 +236,23 @@ class _Query:
     until_s: int
     limit: int
 
-    def since(self, cursor_s: int) -> dict[str, str | int]:
-        """The query string of the page that starts at ``cursor_s``, epoch s."""
-        return {
+    def since(self, cursor_s: int) -> Question[pl.DataFrame]:
+        """The page from ``cursor_s`` (epoch s) on: sorted, no repeats, none before or after."""
+        params: dict[str, str | int] = {
             "symbol": self.symbol,
             "interval": self.interval,
             "startTime": cursor_s * 1000,
             "endTime": self.until_s * 1000 - 1,  # the exchange's end is inclusive
             "limit": self.limit,
         }
+        return Question(
+            path=PATH,
+            params=params,
+            named=self.named(cursor_s),
+            subject=f"{self.symbol} {self.interval}",
+            advice=_RERUN,
+            read=lambda rows: _ahead(parse_klines(rows), cursor_s, self.until_s),
+        )
 
     def named(self, cursor_s: int) -> str:
         """The request for a message: path, symbol, interval and start."""
@@ -251,110 +263,7 @@ class _Query:
         return f"GET {PATH} ({self.symbol} {self.interval} from {start})"
 
 
-@dataclass(frozen=True)
-class _Miss:
-    """A try that may succeed when repeated: what came, and the wait that the exchange named."""
-
-    found: str
-    wait_s: float | None = None
-
-
-@dataclass
-class _Line:
-    """One connection to the exchange, and the weight it was last told that it has used.
-
-    Tries are a loop of our own: stamina can take a wait from an answer, but sleeps and draws its
-    jitter from globals, and here both are arguments.
-    """
-
-    exchange: Exchange
-    client: httpx.Client
-    query: _Query
-    used_weight: float = 0
-
-    def ask(self, cursor_s: int) -> pl.DataFrame:
-        """The page from ``cursor_s`` (epoch s) on: sorted, no repeats, none before or after."""
-        tries = 1
-        while isinstance(got := self._try(cursor_s), _Miss):
-            if got.wait_s is not None and got.wait_s > self.exchange.longest_wait_s:
-                raise ExchangeError(
-                    f"{self.query.named(cursor_s)}: told to wait {got.wait_s:.0f} s, longer than "
-                    f"the {self.exchange.longest_wait_s:.0f} s allowed: {got.found}. {_RERUN} "
-                    "Wait that long first: asking sooner makes a ban longer."
-                )
-            if tries > self.exchange.retries:
-                noun = "try" if tries == 1 else "tries"
-                raise ExchangeError(
-                    f"{self.query.named(cursor_s)}: gave up after {tries} {noun}, the last: "
-                    f"{got.found}. {_RERUN} If it goes on, look at {URL_SETTING} "
-                    f"(now {self.exchange.base_url})."
-                )
-            self.exchange.wait(self._backoff_s(tries) if got.wait_s is None else got.wait_s)
-            tries += 1
-        return got
-
-    def _backoff_s(self, number: int) -> float:
-        ceiling = self.exchange.backoff_s * 2 ** (number - 1)
-        return self.exchange.rng.uniform(0, min(self.exchange.backoff_cap_s, ceiling))
-
-    def _try(self, cursor_s: int) -> pl.DataFrame | _Miss:
-        self._spare_the_limit()
-        try:
-            response = self.client.get(PATH, params=self.query.since(cursor_s))
-        except (httpx.TransportError, httpx.DecodingError) as error:
-            return _Miss(f"no answer, {type(error).__name__}: {error}")
-        weight = response.headers.get("x-mbx-used-weight-1m", "")
-        if weight.isdecimal():
-            self.used_weight = float(weight)
-        if response.status_code in (418, 429):
-            self.used_weight = 0  # Retry-After outlasts the minute that it counts in
-            return _Miss(_told(response), self._retry_after_s(response))
-        rows = self._rows(response)
-        if isinstance(rows, _Miss):
-            return rows
-        try:
-            page = parse_klines(rows)
-        except InputError as error:
-            raise InputError(f"{self.query.named(cursor_s)}: {error}") from error
-        return _ahead(page, cursor_s, self.query.until_s)
-
-    def _spare_the_limit(self) -> None:
-        if self.used_weight > _FULL_SHARE * self.exchange.weight_limit:
-            self.exchange.wait(60 - self.exchange.clock() % 60)
-            self.used_weight = 0
-
-    def _retry_after_s(self, response: httpx.Response) -> float:
-        told = response.headers.get("retry-after", "")
-        return float(told) if told.isdecimal() else self.exchange.retry_after_s
-
-    def _rows(self, response: httpx.Response) -> list[object] | _Miss:
-        """The rows of an answer; raises InputError for a refusal that no repeat can change."""
-        status = response.status_code
-        if status in (403, 451):
-            raise InputError(
-                f"{self.exchange.base_url} refuses this address or country, {_told(response)}. "
-                f"Set {URL_SETTING} to a host that serves you, "
-                "such as https://data-api.binance.vision or https://api.binance.us"
-            )
-        try:
-            payload: object = response.json()
-        except ValueError:  # no JSON, half of one, or no text
-            return _Miss(_told(response))
-        if status == 200 and isinstance(payload, list):
-            return payload
-        if 400 <= status < 500 and isinstance(payload, dict):
-            code = payload.get("code")
-            if isinstance(code, int) and code not in _PASSING_CODES:
-                kind = UnknownSymbolError if code == _UNKNOWN_SYMBOL else InputError
-                raise kind(
-                    f"the exchange refuses {self.query.symbol} {self.query.interval}: "
-                    f"code {code}, {payload.get('msg')!r}. Pairs are written in upper case, as "
-                    f"BTCUSDT; {self.exchange.base_url}/api/v3/exchangeInfo lists them"
-                )
-        return _Miss(_told(response))
-
-
-def _ahead(page: pl.DataFrame, cursor_s: int, until_s: int) -> pl.DataFrame | _Miss:
+def _ahead(page: pl.DataFrame, cursor_s: int, until_s: int) -> pl.DataFrame | Miss:
     """The bars that open in [cursor_s, until_s), each once (the first), in order of time.
 
     A page with nothing but older bars is a miss: taken as progress it would be asked for for ever,
@@ -363,7 +272,7 @@ def _ahead(page: pl.DataFrame, cursor_s: int, until_s: int) -> pl.DataFrame | _M
     opens = pl.col("timestamp")
     new = page.filter(opens >= cursor_s, opens < until_s)
     if new.is_empty() and page.filter(opens < cursor_s).height:
-        return _Miss(f"HTTP 200, {page.height} bars, all before {cursor_s} s, the start asked for")
+        return Miss(f"HTTP 200, {page.height} bars, all before {cursor_s} s, the start asked for")
     return new.unique("timestamp", keep="first", maintain_order=True).sort("timestamp")
 
 
@@ -391,11 +300,6 @@ def _bad_row(number: int, name: str, expected: str, found: object) -> InputError
         f"klines answer, row {number}, {name}: expected {expected}, found {_short(found)}. "
         "Nothing of this page was used; if a rerun finds it again, end the range before this row"
     )
-
-
-def _told(response: httpx.Response) -> str:
-    """Status and the start of the body, for a message."""
-    return f"HTTP {response.status_code}, answer {response.text[:_EXCERPT]!r}"
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""An exchange on the loopback: it answers ``/api/v3/klines`` from given rows, misbehaving on cue.
+"""An exchange on the loopback: it answers klines and tickers as given, misbehaving on cue.
 
 A script holds one fault for each request, in order; ``None`` and all that follows the script is a
 clean answer. A fault makes an answer from the rows that were asked for and the pages sent so far.
@@ -143,6 +143,7 @@ class Market(ThreadingHTTPServer):
         rows: The rows that there are, by "SYMBOL interval", in order of time.
         script: A fault for each request to come.
         most: Rows in an answer, whatever limit is asked for.
+        prices: The answer of ``/api/v3/ticker/price``; of the pairs asked for, where some are.
         asked: The query of each request so far.
         sent: The rows of each clean answer so far.
     """
@@ -155,6 +156,7 @@ class Market(ThreadingHTTPServer):
         self.rows = rows
         self.script = script
         self.most = most
+        self.prices: list[Any] = []
         self.asked: list[dict[str, str]] = []
         self.sent: list[Rows] = []
         self.stopping = threading.Event()
@@ -177,6 +179,17 @@ class Market(ThreadingHTTPServer):
         self.sent.append(rows)
         return rows_as_json(rows)
 
+    def ticker(self, query: dict[str, str]) -> Answer:
+        """The answer to the next request of prices, by the script."""
+        number = len(self.asked)
+        self.asked.append(query)
+        fault = self.script[number] if number < len(self.script) else None
+        wanted = json.loads(query.get("symbols", "[]"))
+        if not set(wanted) <= {entry["symbol"] for entry in self.prices if "symbol" in entry}:
+            return UNKNOWN([], [])
+        prices = [e for e in self.prices if not wanted or e.get("symbol") in wanted]
+        return rows_as_json(prices) if fault is None else fault(prices, self.sent)
+
     def _rows(self, query: dict[str, str]) -> Rows:
         start, end = int(query["startTime"]), int(query["endTime"])
         rows = self.rows[f"{query['symbol']} {query['interval']}"]
@@ -192,10 +205,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        if url.path != "/api/v3/klines":
+        routes = {"/api/v3/klines": self.server.answer, "/api/v3/ticker/price": self.server.ticker}
+        if url.path not in routes:
             self.send_error(404)
             return
-        answer = self.server.answer(dict(parse_qsl(url.query)))
+        answer = routes[url.path](dict(parse_qsl(url.query)))
         if answer.is_stalled:
             self.server.stopping.wait(10)
             self.close_connection = True
