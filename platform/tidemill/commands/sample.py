@@ -22,14 +22,15 @@ def land(settings: Settings) -> None:
     from tidemill.crypto import simulator
 
     crypto = compose.crypto(settings)
-    first_live = simulator.SAMPLE_END - timedelta(days=LIVE_DAYS - 1)
-    live_s = int(datetime.combine(first_live, time(), UTC).timestamp())
     folder = _folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="tidemill-sample-") as name:
         for market in simulator.sample_markets():
             whole = Path(name) / f"{market.symbol}.csv"
             truth = simulator.simulate(whole, market)
+            first = datetime.combine(market.start, time(), UTC)
+            end = first + timedelta(minutes=market.minutes)
+            live_s = int((end - timedelta(days=LIVE_DAYS)).timestamp())
             path = Path(name) / f"sample_{market.symbol}_1m.csv"
             kept = split(whole, live_s, path, folder / f"{market.symbol}{_LIVE}")
             landed = crypto.landing.land_file(path)
