@@ -19,6 +19,7 @@ from tidemill.crypto import checks
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Crypto
 from tidemill.crypto.pending import Months
+from tidemill.definitions import defs
 from tidemill.lake import duck
 from tidemill.lake.contracts import Table, polars_schema
 from tidemill.settings import Settings
@@ -182,6 +183,24 @@ def test_a_new_symbols_days_give_it_a_partition(
         )
         assert all(found.passed for found in done.get_asset_check_evaluations())
     assert dagster.get_dynamic_partitions("symbol") == ["NEWUSDT"]
+
+
+def test_ticks_are_followed_by_days_and_days_by_every_symbols_series(
+    crypto: Crypto, dagster: dg.DagsterInstance
+) -> None:
+    feed(crypto, ("NEWUSDT", 5.0, NOON))
+    dagster.add_dynamic_partitions("symbol", ["OLDUSDT"])
+    evaluated = dg.evaluate_automation_conditions(defs, dagster)
+    assert evaluated.total_requested == 0
+    dagster.report_runless_asset_event(dg.AssetMaterialization(graph.live_prices.key))
+    evaluated = dg.evaluate_automation_conditions(defs, dagster, cursor=evaluated.cursor)
+    assert evaluated.get_num_requested(graph.live_daily_ohlc.key) == 1
+    resources = {"crypto": CryptoResource(home=str(crypto.lake.root.parent))}
+    dg.materialize([graph.live_daily_ohlc], instance=dagster, resources=resources)
+    evaluated = dg.evaluate_automation_conditions(defs, dagster, cursor=evaluated.cursor)
+    for asset in (graph.merged_daily_ohlc, graph.filled_series, graph.prophet_input):
+        assert evaluated.get_requested_partitions(asset.key) == {"NEWUSDT", "OLDUSDT"}
+    assert evaluated.get_num_requested(graph.raw_bars.key) == 0
 
 
 def test_what_has_landed_is_planned_without_live_days(dagster: dg.DagsterInstance) -> None:
