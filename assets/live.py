@@ -127,6 +127,12 @@ def counts_every_tick(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
     return report.answer(checks.ticks_not_counted(crypto))
 
 
+@dg.asset_check(asset=live_daily_ohlc)
+def equals_batch(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
+    """The days made last are what one pass over all their ticks gives, row for row."""
+    return report.answer(checks.days_not_replayed(crypto))
+
+
 @dg.asset_check(asset=report.key(c.CONSUMED_SPANS))
 def ledger_adds_up(prices: dg.ResourceParam[Subscription]) -> dg.AssetCheckResult:
     """Every span ever consumed adds up, none leaves a hole or overlaps, and the rows are there."""
@@ -141,8 +147,8 @@ live_job = dg.define_asset_job(
 )
 audit_job = dg.define_asset_job(
     "crypto_audit",
-    selection=dg.AssetSelection.checks(ledger_adds_up, counts_every_tick),
+    selection=dg.AssetSelection.checks(ledger_adds_up, counts_every_tick, equals_batch),
     description="Looks whether the live tables hold what the ledger says, all of it.",
 )
 whole = [live_daily_ohlc]
-whole_checks = [counts_every_tick]
+whole_checks = [counts_every_tick, equals_batch]

@@ -194,9 +194,9 @@ def test_ticks_are_followed_by_days_and_days_by_every_symbols_series(
     assert evaluated.total_requested == 0
     dagster.report_runless_asset_event(dg.AssetMaterialization(graph.live_prices.key))
     evaluated = dg.evaluate_automation_conditions(defs, dagster, cursor=evaluated.cursor)
-    assert evaluated.get_num_requested(graph.live_daily_ohlc.key) == 1
+    assert evaluated.get_num_requested(live.live_daily_ohlc.key) == 1
     resources = {"crypto": CryptoResource(home=str(crypto.lake.root.parent))}
-    dg.materialize([graph.live_daily_ohlc], instance=dagster, resources=resources)
+    dg.materialize([live.live_daily_ohlc], instance=dagster, resources=resources)
     evaluated = dg.evaluate_automation_conditions(defs, dagster, cursor=evaluated.cursor)
     for asset in (graph.merged_daily_ohlc, graph.filled_series, graph.prophet_input):
         assert evaluated.get_requested_partitions(asset.key) == {"NEWUSDT", "OLDUSDT"}
@@ -213,7 +213,7 @@ def fed(crypto: Crypto, tmp_path: Path) -> Crypto:
     """Two days of minutes, ticks of the first, fourth and fifth, another symbol's; all made."""
     land(crypto, tmp_path, "AAAUSDT", 2)
     at = [NOON + timedelta(days=day, minutes=minute) for day in (0, 3, 4) for minute in (0, 1)]
-    feed(crypto, *[("AAAUSDT", 5.0, instant) for instant in at])
+    feed(crypto, *[("AAAUSDT", 5.0 + instant.minute, instant) for instant in at])
     feed(crypto, ("BBBUSDT", 7.0, NOON), partition=1)
     crypto.all()
     return crypto
@@ -232,6 +232,8 @@ ALTERED = "select * replace ({} as {}) from {{rows}}"
 BREAKS: list[tuple[Callable[[Crypto], checks.Differences], Table, str]] = [
     (checks.ticks_not_counted, c.LIVE_DAILY_OHLC, ALTERED.format("ticks + 1", "ticks")),
     (checks.ticks_not_counted, c.LIVE_DAILY_OHLC, "from {rows} where symbol = 'BBBUSDT'"),
+    (checks.days_not_replayed, c.LIVE_DAILY_OHLC, ALTERED.format("daily_low", "daily_close")),
+    (checks.days_not_replayed, c.LIVE_DAILY_OHLC, ALTERED.format("last_offset + 1", "last_offset")),
     (checks.ticks_not_counted, c.LIVE_PRICES, 'from {rows} where "offset" <> 2'),
     (checks.ticks_not_counted, c.LIVE_PRICES, "from {rows} union all (from {rows} limit 1)"),
     (checks.ticks_not_counted, c.CONSUMED_SPANS, ALTERED.format("good - 1", "good")),
@@ -263,6 +265,15 @@ def test_days_on_their_way_are_no_difference(fed: Crypto) -> None:
     fed.merged_daily_ohlc(["AAAUSDT"])
     assert merged(fed, "AAAUSDT")[-1][1] == 9.0
     assert checks.days_not_merged(fed) == []
+
+
+def test_the_topic_read_again_gives_the_same_days_or_is_told_apart(fed: Crypto) -> None:
+    days = [FIRST + timedelta(days=day) for day in (0, 3, 4)]
+    ticks = fed.lake.snapshot(c.LIVE_PRICES).scan()
+    assert checks.days_not_replayed(fed, f"(from {ticks})", days) == []
+    thinned = f"""(from {ticks} where "offset" <> 3)"""
+    found = checks.days_not_replayed(fed, thinned, days)
+    assert [(row["side"], row["ticks"]) for row in found] == [("missing", 1), ("too many", 2)]
 
 
 def test_a_span_that_has_not_reached_live_prices_is_no_difference(fed: Crypto) -> None:

@@ -18,6 +18,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "conserves_rows": checks.rows_not_conserved,
         "counts_every_minute": checks.minutes_not_counted,
         "counts_every_tick": checks.ticks_not_counted,
+        "equals_batch": checks.days_not_replayed,
         "merges_every_day": checks.days_not_merged,
         "has_every_day": checks.days_missing,
     }

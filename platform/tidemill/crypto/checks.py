@@ -1,5 +1,7 @@
 """What must hold across the crypto tables; each answers with the differences, if any."""
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -9,6 +11,9 @@ from tidemill.lake import duck
 from tidemill.lake.snapshot import Snapshot
 
 Differences = list[dict[str, Any]]
+
+LAST_MADE = 2
+"""Live days that are folded again for each check: today's, and yesterday's while it is open."""
 
 
 def rows_not_conserved(crypto: Crypto) -> Differences:
@@ -52,23 +57,22 @@ def ticks_not_counted(crypto: Crypto) -> Differences:
     the ledger that begin after the last offset of their partition in ``live_prices``.
 
     Returns:
-        Symbols' days whose ``ticks`` are not the rows of ``live_prices``; and partitions of which
+        Days whose ``ticks`` are not the rows of ``live_prices``; and partitions of which
         ``live_prices`` has not as many rows as ``consumed_spans`` counts good and late ones.
     """
     ticks, days, spans = (
         crypto.lake.snapshot(t) for t in (c.LIVE_PRICES, c.LIVE_DAILY_OHLC, c.CONSUMED_SPANS)
     )
-    told, made = _newest(ticks, "date"), _newest(days, "date")
-    by_day = _rows(
-        f"""
-        with want as (select symbol, date, count(*) as rows from {ticks.scan()} group by all),
-        has as (select symbol, date, ticks from {days.scan()})
-        select symbol, date, coalesce(rows, 0) as rows, coalesce(ticks, 0) as ticks
-        from want full join has using (symbol, date)
-        where coalesce(rows, 0) <> coalesce(ticks, 0) order by symbol, date
-        """
-    )
-    by_day = [d for d in by_day if told.get(str(d["date"]), 0) <= made.get(str(d["date"]), 0)]
+    rows: Counter[str] = Counter()
+    for file in ticks.files:
+        rows[file.partition["date"]] += file.rows
+    counted = _rows(f"select date, sum(ticks)::BIGINT as ticks from {days.scan()} group by 1")
+    ticks_of = {str(day["date"]): day["ticks"] for day in counted}
+    by_day = [
+        {"date": day, "rows": rows[day], "ticks": ticks_of.get(day, 0)}
+        for day in sorted((rows.keys() | ticks_of.keys()) - _on_their_way(ticks, days))
+        if rows[day] != ticks_of.get(day, 0)
+    ]
     by_partition = _rows(
         f"""
         with has as (select topic, topic_id, partition, count(*) as rows, max("offset") as newest
@@ -82,6 +86,54 @@ def ticks_not_counted(crypto: Crypto) -> Differences:
         """
     )
     return by_day + by_partition
+
+
+def days_not_replayed(
+    crypto: Crypto, replayed: str | None = None, dates: Sequence[date] | None = None
+) -> Differences:
+    """Live days that are not what their ticks give, read in one go and folded without a transform.
+
+    Args:
+        crypto: Has the days.
+        replayed: An SQL relation with the columns of ``LIVE_PRICES``, as of a topic read again from
+            its first offset; None for what ``live_prices`` holds.
+        dates: Which days, all of each in ``replayed``; None for the ``LAST_MADE`` made last, except
+            those that got ticks since.
+
+    Returns:
+        Each row that only one side has, with the side; ``is_closed`` is not compared, as it is the
+        ledger's to say.
+    """
+    ticks, days = (crypto.lake.snapshot(t) for t in (c.LIVE_PRICES, c.LIVE_DAILY_OHLC))
+    if dates is None:
+        made = _newest(days, "date")
+        settled = sorted(made.keys() - _on_their_way(ticks, days), key=lambda day: (made[day], day))
+        dates = [date.fromisoformat(day) for day in settled[-LAST_MADE:]]
+    if not dates:
+        return []
+    within = [{"date": str(day)} for day in dates]
+    listed = ", ".join(f"date '{day}'" for day in dates)
+    columns = ", ".join(f'"{x.name}"' for x in c.LIVE_DAILY_OHLC.columns if x.name != "is_closed")
+    key = '(event_time, topic, topic_id, partition, "offset")'
+    return _rows(
+        f"""
+        with want as (
+            select symbol, date, min_by(price, {key}) as daily_open, max(price) as daily_high,
+                min(price) as daily_low, max_by(price, {key}) as daily_close, count(*) as ticks,
+                count_if(is_late)::BIGINT as late_ticks,
+                count(distinct date_trunc('minute', event_time)) as cnt,
+                min(event_time) as first_at, min_by("offset", {key}) as first_offset,
+                max(event_time) as last_at, max_by("offset", {key}) as last_offset
+            from {replayed or ticks.within(within).scan()} where date in ({listed}) group by all),
+        has as (select {columns} from {days.within(within).scan()})
+        select 'missing' as side, {columns}
+        from (select {columns} from want except all select {columns} from has)
+        union all
+        select 'too many' as side, {columns}
+        from (select {columns} from has except all select {columns} from want)
+        order by symbol, date, side
+        """
+    )
 
 
 def days_not_merged(crypto: Crypto) -> Differences:
@@ -133,6 +185,12 @@ def days_missing(crypto: Crypto) -> Differences:
         where days is distinct from n or n is distinct from n_distinct order by symbol
         """
     )
+
+
+def _on_their_way(ticks: Snapshot, days: Snapshot) -> set[str]:
+    """The dates whose ticks, or some of them, came after the bars were made."""
+    told, made = _newest(ticks, "date"), _newest(days, "date")
+    return {day for day, at_ms in told.items() if at_ms > made.get(day, 0)}
 
 
 def _newest(snapshot: Snapshot, *by: str) -> dict[str, int]:
