@@ -138,7 +138,7 @@ def produce(
     limit: Annotated[int | None, typer.Option(min=1, help="Messages at most.")] = None,
     rate: Annotated[float | None, typer.Option(help="Messages a second at most.")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Start again, at later times.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a replay was.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where this replay was.")] = False,
     json: Json = False,
 ) -> None:
     """Send live prices of the exchange, or a replay of candles, to Kafka."""

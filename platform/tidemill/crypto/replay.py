@@ -61,6 +61,7 @@ def marks(last: Mapping[int, bytes], symbols: Iterable[str], partitions: int) ->
     """Where a replay goes on, by symbol: behind the last tick of the partition that it goes to.
 
     A partition holds its ticks in the order of the replay, so all up to its last one were sent.
+    That holds for one and the same replay: what another one sent is taken for its own.
 
     Args:
         last: Value of each partition's last message.

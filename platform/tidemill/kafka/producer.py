@@ -40,7 +40,7 @@ _BURST = 1000
 _STEP_S = 0.1
 _PURGE_S = 5.0
 _SHORT_S = 10.0
-_UNKNOWN = "sent but not acknowledged: it may be there"
+_UNKNOWN = "given up before it was acknowledged; it may be there all the same"
 
 
 class UnsentError(TidemillError):
@@ -285,8 +285,7 @@ class Sender:
 def _reason(error: "KafkaError") -> str:
     from confluent_kafka import KafkaError
 
-    if error.code() == KafkaError._PURGE_INFLIGHT:
+    # What waits to be sent again is in the queue too, so neither tells that nothing arrived.
+    if error.code() in (KafkaError._PURGE_INFLIGHT, KafkaError._PURGE_QUEUE):
         return _UNKNOWN
-    if error.code() == KafkaError._PURGE_QUEUE:
-        return "not sent: the broker was gone"
     return str(error.str())
