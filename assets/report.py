@@ -124,9 +124,11 @@ def written(
         image = base64.b64encode(png).decode()
         metadata[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{image})")
     return dg.MaterializeResult(
+        asset_key=key(table),
         metadata=metadata,
         check_results=[
             dg.AssetCheckResult(
+                asset_key=key(table),
                 check_name="keeps_contract",
                 passed=not violations,
                 metadata={"rows breaking each rule": dg.MetadataValue.json(violations)},

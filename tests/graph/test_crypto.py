@@ -32,7 +32,7 @@ def rows(house: House, table: str) -> pl.DataFrame:
 
 def test_every_table_is_made_and_every_check_holds(made: House) -> None:
     empty = {t.name for t in c.TABLES if made.crypto.lake.snapshot(t).rows == 0}
-    live = {t.name for t in (c.LIVE_PRICES, c.CONSUMED_SPANS, c.DEAD_LETTERS, c.LIVE_DAILY_OHLC)}
+    live = {t.name for t in c.LIVE}
     assert empty <= {"rejected_rows", "raw_bars"} | live
     keys = {key.path[-1] for key in made.instance.all_asset_keys()}
     assert keys == {a.key.path[-1] for a in (*graph.monthly, *graph.symbolic)}

@@ -15,9 +15,8 @@ import duckdb
 import pytest
 from filelock import FileLock
 
-from assets.crypto import CONSUMED
 from tidemill.commands.reset import reset
-from tidemill.crypto.contracts import LANDED_FILES, LIVE_DAILY_OHLC, REJECTED_ROWS, TABLES
+from tidemill.crypto.contracts import LANDED_FILES, LIVE, REJECTED_ROWS, TABLES
 from tidemill.crypto.intake.accounts import COUNTS
 from tidemill.crypto.simulator import Faults, Market, simulate
 from tidemill.errors import TidemillError
@@ -227,7 +226,7 @@ def test_spark_gives_the_same_rows_table_by_table(tmp_path: Path) -> None:
     with duckdb.connect() as con:
         for engine, home in homes.items():
             con.execute(f"attach '{home / 'tidemill.duckdb'}' as {engine} (read_only)")
-        live = {table.id for table in (*CONSUMED, LIVE_DAILY_OHLC)}  # nothing is streamed here
+        live = {table.id for table in LIVE}  # nothing is streamed here
         for table in (table.id for table in TABLES if table not in (LANDED_FILES, REJECTED_ROWS)):
             counts = con.execute(
                 f"select (select count(*) from duckdb.{table}), (select count(*) from "

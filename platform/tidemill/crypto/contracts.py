@@ -478,3 +478,5 @@ TABLES = (
     VOLATILITY,
     MONTHLY_RETURNS,
 )
+LIVE = (CONSUMED_SPANS, DEAD_LETTERS, LIVE_PRICES, LIVE_DAILY_OHLC)
+"""Those that stay empty as long as nothing is streamed."""
