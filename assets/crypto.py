@@ -22,9 +22,12 @@ GROUP = "crypto"
 FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_window=timedelta(days=2))
 # Not eager(): that also runs what is missing before anything is there to make it from, and waits
 # for every month of the calendar where a symbol has but some.
+# Live days change with every batch of ticks, of all symbols together: a sensor asks for the series
+# of those that did.
+LIVE = dg.AssetSelection.assets(report.key(c.LIVE_DAILY_OHLC))
 FOLLOWS = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled()
-    & ~dg.AutomationCondition.any_deps_in_progress()
+    dg.AutomationCondition.any_deps_updated().ignore(LIVE).since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress().ignore(LIVE)
     & ~dg.AutomationCondition.in_progress()
 ).with_label("follow upstream")
 
@@ -173,6 +176,11 @@ monthly_job = dg.define_asset_job(
     "crypto_months",
     selection=dg.AssetSelection.assets(RAW, DAILY),
     description="Minute and daily bars of some months of a symbol.",
+)
+series_job = dg.define_asset_job(
+    "crypto_series",
+    selection=dg.AssetSelection.assets(MERGED).downstream(),
+    description="The merged series of some symbols, and all that is made from it.",
 )
 monthly = [raw_candles, daily_ohlc]
 symbolic = [

@@ -7,6 +7,7 @@ import assets.live
 import resources.environments
 from sensors.backfill import crypto_backfill, hourly_backfill
 from sensors.landing import crypto_inbox, dropped_files, landed_candles
+from sensors.live_days import new_days
 from sensors.topics import new_prices
 
 
@@ -18,6 +19,7 @@ def build(environment: str) -> dg.Definitions:
         asset_checks=dg.load_asset_checks_from_modules(modules),
         jobs=[
             assets.crypto.monthly_job,
+            assets.crypto.series_job,
             assets.live.live_job,
             assets.live.audit_job,
             crypto_inbox,
@@ -28,6 +30,7 @@ def build(environment: str) -> dg.Definitions:
             dropped_files,
             landed_candles,
             new_prices,
+            new_days,
             dg.AutomationConditionSensorDefinition(
                 "follow_upstream",
                 target=dg.AssetSelection.groups("crypto"),

@@ -13,6 +13,7 @@ import assets.crypto as graph
 import assets.live as live
 from assets import materialize
 from resources.crypto import CryptoResource
+from sensors.live_days import new_days
 from tidemill import compose
 from tidemill.commands import run, status
 from tidemill.crypto import checks
@@ -185,19 +186,47 @@ def test_a_new_symbols_days_give_it_a_partition(
     assert dagster.get_dynamic_partitions("symbol") == ["NEWUSDT"]
 
 
-def test_live_days_are_followed_by_every_symbols_series(
+def test_live_days_that_the_series_lacks_are_asked_for_and_then_no_more(
+    crypto: Crypto, dagster: dg.DagsterInstance
+) -> None:
+    dagster.add_dynamic_partitions("symbol", ["OLDUSDT", "BBBUSDT"])
+    feed(crypto, ("NEWUSDT", 5.0, NOON), ("BBBUSDT", 7.0, NOON))
+    crypto.live_daily_ohlc(crypto.live_dates())
+    resources = {"crypto": CryptoResource(home=str(crypto.lake.root.parent))}
+
+    def tick() -> dg.SensorResult:
+        context = dg.build_sensor_context(instance=dagster, resources={"crypto": crypto})
+        result = new_days(context)
+        assert isinstance(result, dg.SensorResult)
+        return result
+
+    asked = tick()
+    (added,) = asked.dynamic_partitions_requests or []
+    assert list(added.partition_keys) == ["NEWUSDT"]
+    (request,) = asked.run_requests or []
+    assert list(request.tags.values()) == ["BBBUSDT", "NEWUSDT"]
+    dagster.add_dynamic_partitions("symbol", ["NEWUSDT"])
+    done = defs.resolve_job_def("crypto_series").execute_in_process(
+        instance=dagster, tags=request.tags, resources=resources
+    )
+    assert done.success
+    assert not tick().run_requests
+    feed(crypto, ("BBBUSDT", 9.0, NOON + timedelta(seconds=1)))
+    crypto.live_daily_ohlc(crypto.live_dates())
+    (request,) = tick().run_requests or []
+    assert list(request.tags.values()) == ["BBBUSDT", "BBBUSDT"]
+
+
+def test_live_days_alone_make_no_symbol_be_made_again_by_automation(
     crypto: Crypto, dagster: dg.DagsterInstance
 ) -> None:
     feed(crypto, ("NEWUSDT", 5.0, NOON))
     dagster.add_dynamic_partitions("symbol", ["OLDUSDT"])
     evaluated = dg.evaluate_automation_conditions(defs, dagster)
-    assert evaluated.total_requested == 0
     resources = {"crypto": CryptoResource(home=str(crypto.lake.root.parent))}
     dg.materialize([live.live_daily_ohlc], instance=dagster, resources=resources)
     evaluated = dg.evaluate_automation_conditions(defs, dagster, cursor=evaluated.cursor)
-    for asset in (graph.merged_daily_ohlc, graph.filled_series, graph.prophet_input):
-        assert evaluated.get_requested_partitions(asset.key) == {"NEWUSDT", "OLDUSDT"}
-    assert evaluated.get_num_requested(graph.raw_bars.key) == 0
+    assert evaluated.total_requested == 0
 
 
 def test_what_has_landed_is_planned_without_live_days(dagster: dg.DagsterInstance) -> None:

@@ -76,6 +76,10 @@ class Crypto:
         """The symbols that have live ticks, and the days whose bars wait to be made."""
         return pending.live_days(self.lake)
 
+    def unmerged(self) -> list[str]:
+        """The symbols whose live days the series does not have as they are now."""
+        return pending.unmerged(self.lake)
+
     def live_dates(self) -> list[date]:
         """The days whose live bars wait to be made, sorted."""
         return list(self.live().dates)

@@ -170,6 +170,24 @@ def live_days(lake: Lake) -> Live:
     return Live(tuple(symbol for (symbol,) in found), tuple(sorted(waits)))
 
 
+def unmerged(lake: Lake) -> list[str]:
+    """The symbols whose live days are not in ``merged_daily_ohlc`` as they are now, sorted."""
+    merged, daily, days = (
+        lake.snapshot(t).scan() for t in (c.MERGED_DAILY_OHLC, c.DAILY_OHLC, c.LIVE_DAILY_OHLC)
+    )
+    values = "symbol, date, daily_open, daily_high, daily_low, daily_close, cnt"
+    with duck.cursor() as con:
+        found = con.execute(
+            f"""
+            with want as (select {values} from {days} anti join {daily} using (symbol, date)),
+            has as (select {values} from {merged} where source = 'live')
+            select symbol from (from want except all from has)
+            union select symbol from (from has except all from want) order by symbol
+            """
+        ).fetchall()
+    return [symbol for (symbol,) in found]
+
+
 def _to_be_closed(lake: Lake, days: Sequence[date]) -> set[date]:
     """Those of some days that have an open bar which the watermarks have passed."""
     spans = lake.snapshot(c.CONSUMED_SPANS)
