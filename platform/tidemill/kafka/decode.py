@@ -14,12 +14,25 @@ if TYPE_CHECKING:
 _JSON_TYPES = {
     Type.STRING: ("text", ("VARCHAR",)),
     Type.DOUBLE: ("a number", ("DOUBLE", "BIGINT", "UBIGINT")),
-    Type.BIGINT: ("a whole number", ("BIGINT", "UBIGINT")),
-    Type.INT: ("a whole number", ("BIGINT", "UBIGINT")),
+    Type.BIGINT: ("a whole number of 64 bits", ("BIGINT", "UBIGINT")),
+    Type.INT: ("a whole number of 32 bits", ("BIGINT", "UBIGINT")),
     Type.BOOLEAN: ("true or false", ("BOOLEAN",)),
 }
 _SHOWN = 60
+FIRST_MS = -62_135_596_800_000
+"""The first and the last millisecond of the years 1 to 9999, which dates can have."""
 LAST_MS = 253_402_300_799_999
+
+_WORDS = {
+    "VARCHAR": "text",
+    "DOUBLE": "number",
+    "BIGINT": "number",
+    "UBIGINT": "number",
+    "BOOLEAN": "boolean",
+    "ARRAY": "array",
+    "OBJECT": "object",
+}
+"""DuckDB's names of JSON's types, as people say them."""
 
 
 def decode(con: "duckdb.DuckDBPyConnection", topic: Topic, messages: "pl.DataFrame") -> str:
@@ -28,6 +41,12 @@ def decode(con: "duckdb.DuckDBPyConnection", topic: Topic, messages: "pl.DataFra
     One pass of DuckDB over all of them: a message is text in UTF-8, JSON, an object, has each
     field with its type, keeps the field's and the topic's rules, is not too long, and its event is
     not ahead of its own time. The first that does not hold is its ``error``.
+
+    JSON is what DuckDB takes for it, which differs from RFC 8259 in little: a comma may follow the
+    last field, and ``NaN`` and ``Infinity`` may stand where nothing reads them (a field must be
+    finite). Half a surrogate pair is no text, and a byte order mark no JSON. Of a field that is
+    there twice the first counts. A number with a point or an exponent is no whole number, whatever
+    its value; one of more digits than 64 bits hold is a number, but no whole one.
 
     Args:
         con: Where the table is made.
@@ -41,7 +60,7 @@ def decode(con: "duckdb.DuckDBPyConnection", topic: Topic, messages: "pl.DataFra
     """
     import polars as pl
 
-    text = messages.get_column("value").cast(pl.String, strict=False)
+    text = _texts(messages.get_column("value"))
     # The newest level hands strings over as they are; others copy them.
     arrow = (
         messages.with_columns(text=text)
@@ -52,6 +71,23 @@ def decode(con: "duckdb.DuckDBPyConnection", topic: Topic, messages: "pl.DataFra
     con.execute(f"create or replace temp table decoded as {_sql(topic)}")
     con.unregister("raw_messages")
     return "decoded"
+
+
+def _texts(values: "pl.Series") -> "pl.Series":
+    """Bytes as text; null where they are no UTF-8."""
+    import polars as pl
+
+    try:
+        return values.cast(pl.String)
+    except pl.exceptions.ComputeError:  # which of them are other bytes, Polars does not say
+        return pl.Series([_text(value) for value in values], dtype=pl.String)
+
+
+def _text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 @lru_cache(maxsize=64)
@@ -67,7 +103,8 @@ def _sql(topic: Topic) -> str:
             f"when octet_length(value) > {topic.max_bytes} then 'expected at most "
             f"{topic.max_bytes} bytes, found ' || octet_length(value)",
             "when text is null then 'expected text in UTF-8, found other bytes'",
-            "when types is null and trim(text) = '' then 'expected JSON, found nothing'",
+            "when types is null and trim(text, e' \\t\\r\\n') = '' "
+            "then 'expected JSON, found nothing'",
             "when types is null then 'expected JSON, found ' || " + _shown("text"),
             # A field that is there tells that it is an object.
             "when types[1] is null and json_type(text) <> 'OBJECT' "
@@ -77,10 +114,14 @@ def _sql(topic: Topic) -> str:
         ]
     )
     return f"""
-    with parsed as (
+    with bounded as (
+        select * exclude (text),
+               case when octet_length(value) <= {topic.max_bytes} then text end as text
+        from raw_messages
+    ), parsed as (
         select *, try(json_type(text, [{paths}])) as types,
                try(json_extract_string(text, [{paths}])) as texts
-        from raw_messages
+        from bounded
     ), fields as (
         select *, {fields} from parsed
     ), judged as (
@@ -110,7 +151,8 @@ def _kinds(column: Column) -> str:
 def _fault(n: int, column: Column) -> str:
     """What is wrong with a field's presence and type."""
     expected, _ = _JSON_TYPES[column.type]
-    found = f"lower(types[{n}]) || ' ' || {_shown(f'texts[{n}]')}"
+    words = " ".join(f"when '{kind}' then '{word} '" for kind, word in _WORDS.items())
+    found = f"case types[{n}] {words} else '' end || coalesce(left(texts[{n}], {_SHOWN}), 'null')"
     wrong = f"'{column.name}: expected {expected}, found ' || {found}"
     lacking = f"when types[{n}] is null then '{column.name}: expected {expected}, found no field'"
     if column.nullable:
@@ -134,11 +176,12 @@ def _rules(topic: Topic) -> list[str]:
             f"when ({sql}) is not true then {text_literal(f'expected {rule}, found ')} "
             f"|| {_shown('text')}"
         )
+    for name, sql in ((f"{topic.event_time}", "event_ms"), ("message''s own time", "produced_ms")):
+        found.append(
+            f"when {sql} not between {FIRST_MS} and {LAST_MS} then '{name}: expected a time in the "
+            f"years 1 to 9999, found ' || {sql}"
+        )
     ahead = f"produced_ms >= 0 and event_ms > produced_ms + {topic.ahead_ms}"
-    found.append(
-        f"when event_ms > {LAST_MS} then '{topic.event_time}: expected a time before the "
-        "year 10000, found ' || event_ms"
-    )
     found.append(
         f"when {ahead} then '{topic.event_time}: expected at most {topic.ahead_ms} ms after the "
         "message''s own time, found ' || (event_ms - produced_ms) || ' ms'"
