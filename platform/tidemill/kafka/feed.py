@@ -51,6 +51,14 @@ class Feed:
     dead: Table
     max_keys: int | None = None
 
+    @property
+    def no_room(self) -> str:
+        """What is said of a message whose key is one too many, before the key itself."""
+        return (
+            f"{self.topic.key}: expected one of the {self.max_keys} that may be registered "
+            "(TIDEMILL_MAX_SYMBOLS), found the new one "
+        )
+
     def judged(self, messages: Any, present: Any, newest: Any) -> Any:
         """The messages with is_late and is_duplicate, as an Ibis table.
 

@@ -1,0 +1,266 @@
+"""What became of each span of offsets, and the one commit that writes it down in the ledger.
+
+Every engine that takes a topic into the lake counts with these accounts and commits through this
+ledger, so that none of them can repeat or pass over what another one took.
+"""
+
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from tidemill.engines.duck import connection
+from tidemill.errors import TidemillError
+from tidemill.kafka.feed import Feed, pack, roll_forward
+from tidemill.kafka.spans import Span, Standing
+from tidemill.lake import checks, files, lease, stream
+from tidemill.lake.commit import Overtaken
+from tidemill.lake.contracts import Table, text_literal
+from tidemill.lake.files import NewFile, Staged
+from tidemill.lake.store import Lake
+
+if TYPE_CHECKING:
+    import duckdb
+
+TRIES = 5
+"""Of a batch whose offsets another one takes meanwhile."""
+
+EPOCH = datetime(1970, 1, 1)
+
+
+@dataclass
+class Account:
+    """What became of a span: consumed = good + late + duplicate + dead."""
+
+    partition: int
+    start: int
+    stop: int
+    consumed: int = 0
+    good: int = 0
+    late: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    newest_ms: int | None = None
+
+    def add(
+        self, consumed: int, dead: int, good: int, late: int, duplicate: int, newest_ms: int | None
+    ) -> None:
+        """Count some messages, the newest of whose events is of ``newest_ms``."""
+        self.consumed += consumed
+        self.dead += dead
+        self.good += good
+        self.late += late
+        self.duplicate += duplicate
+        known = [ms for ms in (self.newest_ms, newest_ms) if ms is not None]
+        self.newest_ms = max(known, default=None)
+
+
+def unread(lake: Lake, feed: Feed, held: Standing, spans: Sequence[Span]) -> list[Span]:
+    """The parts of spans that the ledger does not have.
+
+    Raises:
+        TidemillError: It stands before a span's start; to go on would leave a hole.
+    """
+    names = {span.partition: held.app_id(span.partition) for span in spans}
+    at = stream.reached(lake, feed.spans, names.values())
+    found = []
+    for span in spans:
+        start = at.get(names[span.partition], span.start)
+        if start < span.start:
+            raise TidemillError(
+                f"{feed.topic.name}, partition {span.partition}: offsets {start} to "
+                f"{span.start - 1} come before {span.start} and were not consumed; ask for a span "
+                f"from {start} on"
+            )
+        if start < span.stop:
+            found.append(Span(span.partition, start, span.stop))
+    return found
+
+
+@dataclass
+class Batch:
+    """Files written for one commit, and the account of the messages in them.
+
+    It is entered before the first file is written, and ends with ``commit``; files of a batch that
+    did not come so far are deleted.
+
+    Attributes:
+        lake: Where the tables are.
+        feed: What goes where.
+        held: What the topic holds; its id names the offsets in the lake.
+        spans: What is taken, as ``unread`` gives it.
+        memory_limit_mb: What DuckDB may hold before it spills.
+        name: The batch's own.
+        accounts: By partition; each knows the newest event before its span.
+        rows: Files of the feed's table.
+        dead: Files of the dead letters.
+        con: The batch's own DuckDB.
+    """
+
+    lake: Lake
+    feed: Feed
+    held: Standing
+    spans: Sequence[Span]
+    memory_limit_mb: int
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    accounts: dict[int, Account] = field(default_factory=dict)
+    rows: list[NewFile] = field(default_factory=list)
+    dead: list[NewFile] = field(default_factory=list)
+
+    def __enter__(self) -> "Batch":
+        """Say that files are written, and recall what came before."""
+        self._held = ExitStack()
+        for table in (self.feed.spans, self.feed.dead, self.feed.table):
+            self.lake.folder(table).mkdir(parents=True, exist_ok=True)
+            self._held.enter_context(lease.writing(self.lake.root, table))
+        self.con: duckdb.DuckDBPyConnection = self._held.enter_context(
+            connection(self.memory_limit_mb)
+        )
+        self.accounts = {s.partition: Account(*s) for s in self.spans}
+        self.is_committed = False
+        self._recall()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Delete the files of a batch that was not committed."""
+        self._held.close()
+        if kind is not None and not self.is_committed:
+            Staged(self.lake.folder(self.feed.table), tuple(self.rows)).discard()
+            Staged(self.lake.folder(self.feed.dead), tuple(self.dead)).discard()
+
+    def _recall(self) -> None:
+        """The newest event of each partition so far."""
+        topic, topic_id = text_literal(self.held.topic), text_literal(self.held.topic_id)
+        ledger = self.lake.snapshot(self.feed.spans).scan()
+        found = self.con.execute(
+            f'select "partition", max(epoch_ms(newest_event_at)) from {ledger} '
+            f"where topic = {topic} and topic_id = {topic_id} group by 1"
+        )
+        for partition, newest_ms in found.fetchall():
+            if partition in self.accounts:
+                self.accounts[partition].newest_ms = newest_ms
+
+    def newest(self) -> list[tuple[int, int]]:
+        """Partition and newest event (epoch ms) of those that have had one."""
+        return [
+            (account.partition, account.newest_ms)
+            for account in self.accounts.values()
+            if account.newest_ms is not None
+        ]
+
+    def known_keys(self, others: Sequence[str]) -> set[str]:
+        """The message keys in the feed's table, and ``others``; asked where there is a limit."""
+        if self.feed.max_keys is None:
+            return set(others)
+        rows = self.lake.snapshot(self.feed.table).scan()
+        came = self.con.execute(f'select distinct "{self.feed.topic.key}" from {rows}')
+        return set(others) | {name for (name,) in came.fetchall()}
+
+    def write(self, table: Table, query: str) -> tuple[NewFile, ...]:
+        """Write the rows of a query in ``con`` beside a table's files.
+
+        Raises:
+            ContractError: They break the table's contract.
+        """
+        staged = files.write(table, self.con, query, self.lake.folder(table))
+        asked = {tuple(str(v) for v in file.partition.values()) for file in staged.files}
+        checks.refuse_files(table, staged.files, asked)
+        return staged.files
+
+    def refuse_gaps(self) -> None:
+        """See that every offset held a message, where the topic has no other ones.
+
+        Raises:
+            TidemillError: Some did not; nothing is kept.
+        """
+        for a in self.accounts.values():
+            absent = a.stop - a.start - a.consumed
+            if absent and not self.feed.topic.has_gaps:
+                raise TidemillError(
+                    f"{self.feed.topic.name}, partition {a.partition}: {absent} of the offsets "
+                    f"{a.start} to {a.stop - 1} hold no message. Producers with transactions, and "
+                    "compaction, leave such gaps: if they are in use, declare the topic with "
+                    "has_gaps; else messages were lost"
+                )
+
+    def commit(self) -> None:
+        """Write the spans down in the ledger, which takes their offsets.
+
+        Raises:
+            Overtaken: Another took some of them meanwhile; nothing is kept.
+        """
+        now = datetime.now(UTC).replace(tzinfo=None)
+        self.con.execute(
+            "create or replace temp table spans as select * from "
+            f"{self.lake.snapshot(self.feed.spans).only(lambda _: False).scan()}"
+        )
+        packed = pack(self.dead, self.rows)
+        for a in self.accounts.values():
+            newest_at = a.newest_ms and EPOCH + timedelta(milliseconds=a.newest_ms)
+            absent = a.stop - a.start - a.consumed
+            self.con.execute(
+                f"insert into spans values ({', '.join('?' * 16)})",
+                [
+                    *(self.held.topic, self.held.topic_id, a.partition, a.start, a.stop),
+                    *(absent, 0, a.consumed, a.good, a.late, a.duplicate, a.dead),
+                    *(newest_at, self.name, packed, now),
+                ],
+            )
+        ledger = self.write(self.feed.spans, "from spans")
+        moves = {
+            self.held.app_id(a.partition): stream.Move(a.start, a.stop)
+            for a in self.accounts.values()
+        }
+        try:
+            stream.add(self.lake, self.feed.spans, ledger, moves, is_first=True)
+        except Overtaken:
+            Staged(self.lake.folder(self.feed.spans), ledger).discard()
+            raise
+        self.is_committed = True
+
+
+def taken(
+    lake: Lake,
+    feed: Feed,
+    held: Standing,
+    spans: Sequence[Span],
+    memory_limit_mb: int,
+    fill: Callable[[Batch], None],
+) -> Batch | None:
+    """Take what the ledger does not have of some spans, and bring rows and dead letters after it.
+
+    Args:
+        lake: Where the tables are.
+        feed: What goes where.
+        held: What the topic holds; its id names the offsets in the lake.
+        spans: At most one a partition; each must begin where the ledger stands or before.
+        memory_limit_mb: What DuckDB may hold before it spills.
+        fill: Writes the batch's files and counts its messages; asked again, with what is left,
+            where another was faster.
+
+    Returns:
+        The batch that was committed; None where another had taken all of it.
+
+    Raises:
+        TidemillError: The ledger stands before a span's start, or offsets hold no message.
+        Overtaken: Others were faster ``TRIES`` times.
+    """
+    roll_forward(lake, feed)
+    for left in reversed(range(TRIES)):
+        wanted = unread(lake, feed, held, spans)
+        if not wanted:
+            return None
+        try:
+            with Batch(lake, feed, held, wanted, memory_limit_mb) as batch:
+                fill(batch)
+                batch.refuse_gaps()
+                batch.commit()
+            break
+        except Overtaken:
+            if not left:
+                raise
+    roll_forward(lake, feed)
+    lake.publish()
+    return batch
