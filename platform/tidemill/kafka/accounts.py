@@ -1,23 +1,23 @@
-"""What became of each span of offsets, and the one commit that writes it down in the ledger.
+"""A batch of messages on its way into the lake, whatever engine writes its files.
 
-Every engine that takes a topic into the lake counts with these accounts and commits through this
-ledger, so that none of them can repeat or pass over what another one took.
+Every engine counts with the same accounts and commits through the same ledger, so that none of them
+can repeat or pass over what another one took.
 """
 
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tidemill.engines.duck import connection
 from tidemill.errors import TidemillError
-from tidemill.kafka.feed import Feed, pack, roll_forward
+from tidemill.kafka import ledger
+from tidemill.kafka.feed import Feed, roll_forward
+from tidemill.kafka.ledger import Account
 from tidemill.kafka.spans import Span, Standing
-from tidemill.lake import checks, files, lease, stream
+from tidemill.lake import lease, stream
 from tidemill.lake.commit import Overtaken
-from tidemill.lake.contracts import Table, text_literal
+from tidemill.lake.contracts import Table
 from tidemill.lake.files import NewFile, Staged
 from tidemill.lake.store import Lake
 
@@ -26,35 +26,6 @@ if TYPE_CHECKING:
 
 TRIES = 5
 """Of a batch whose offsets another one takes meanwhile."""
-
-EPOCH = datetime(1970, 1, 1)
-
-
-@dataclass
-class Account:
-    """What became of a span: consumed = good + late + duplicate + dead."""
-
-    partition: int
-    start: int
-    stop: int
-    consumed: int = 0
-    good: int = 0
-    late: int = 0
-    duplicate: int = 0
-    dead: int = 0
-    newest_ms: int | None = None
-
-    def add(
-        self, consumed: int, dead: int, good: int, late: int, duplicate: int, newest_ms: int | None
-    ) -> None:
-        """Count some messages, the newest of whose events is of ``newest_ms``."""
-        self.consumed += consumed
-        self.dead += dead
-        self.good += good
-        self.late += late
-        self.duplicate += duplicate
-        known = [ms for ms in (self.newest_ms, newest_ms) if ms is not None]
-        self.newest_ms = max(known, default=None)
 
 
 def unread(lake: Lake, feed: Feed, held: Standing, spans: Sequence[Span]) -> list[Span]:
@@ -67,7 +38,8 @@ def unread(lake: Lake, feed: Feed, held: Standing, spans: Sequence[Span]) -> lis
     at = stream.reached(lake, feed.spans, names.values())
     found = []
     for span in spans:
-        start = at.get(names[span.partition], span.start)
+        low, _ = held.marks.get(span.partition, (span.start, span.stop))
+        start = at.get(names[span.partition], min(low, span.start))
         if start < span.start:
             raise TidemillError(
                 f"{feed.topic.name}, partition {span.partition}: offsets {start} to "
@@ -92,7 +64,6 @@ class Batch:
         held: What the topic holds; its id names the offsets in the lake.
         spans: What is taken, as ``unread`` gives it.
         memory_limit_mb: What DuckDB may hold before it spills.
-        name: The batch's own.
         accounts: By partition; each knows the newest event before its span.
         rows: Files of the feed's table.
         dead: Files of the dead letters.
@@ -104,7 +75,6 @@ class Batch:
     held: Standing
     spans: Sequence[Span]
     memory_limit_mb: int
-    name: str = field(default_factory=lambda: uuid.uuid4().hex)
     accounts: dict[int, Account] = field(default_factory=dict)
     rows: list[NewFile] = field(default_factory=list)
     dead: list[NewFile] = field(default_factory=list)
@@ -119,28 +89,22 @@ class Batch:
             connection(self.memory_limit_mb)
         )
         self.accounts = {s.partition: Account(*s) for s in self.spans}
-        self.is_committed = False
+        self.is_named = False
         self._recall()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Delete the files of a batch that was not committed."""
+        """Delete the files of a batch that no ledger names."""
         self._held.close()
-        if kind is not None and not self.is_committed:
+        if kind is not None and not self.is_named:
             Staged(self.lake.folder(self.feed.table), tuple(self.rows)).discard()
             Staged(self.lake.folder(self.feed.dead), tuple(self.dead)).discard()
 
     def _recall(self) -> None:
         """The newest event of each partition so far."""
-        topic, topic_id = text_literal(self.held.topic), text_literal(self.held.topic_id)
-        ledger = self.lake.snapshot(self.feed.spans).scan()
-        found = self.con.execute(
-            f'select "partition", max(epoch_ms(newest_event_at)) from {ledger} '
-            f"where topic = {topic} and topic_id = {topic_id} group by 1"
-        )
-        for partition, newest_ms in found.fetchall():
-            if partition in self.accounts:
-                self.accounts[partition].newest_ms = newest_ms
+        known = ledger.newest(self.lake, self.feed, self.held)
+        for account in self.accounts.values():
+            account.newest_ms = known.get(account.partition)
 
     def newest(self) -> list[tuple[int, int]]:
         """Partition and newest event (epoch ms) of those that have had one."""
@@ -164,10 +128,7 @@ class Batch:
         Raises:
             ContractError: They break the table's contract.
         """
-        staged = files.write(table, self.con, query, self.lake.folder(table))
-        asked = {tuple(str(v) for v in file.partition.values()) for file in staged.files}
-        checks.refuse_files(table, staged.files, asked)
-        return staged.files
+        return ledger.write(self.lake, table, self.con, query)
 
     def refuse_gaps(self) -> None:
         """See that every offset held a message, where the topic has no other ones.
@@ -176,10 +137,9 @@ class Batch:
             TidemillError: Some did not; nothing is kept.
         """
         for a in self.accounts.values():
-            absent = a.stop - a.start - a.consumed
-            if absent and not self.feed.topic.has_gaps:
+            if a.absent and not self.feed.topic.has_gaps:
                 raise TidemillError(
-                    f"{self.feed.topic.name}, partition {a.partition}: {absent} of the offsets "
+                    f"{self.feed.topic.name}, partition {a.partition}: {a.absent} of the offsets "
                     f"{a.start} to {a.stop - 1} hold no message. Producers with transactions, and "
                     "compaction, leave such gaps: if they are in use, declare the topic with "
                     "has_gaps; else messages were lost"
@@ -191,34 +151,12 @@ class Batch:
         Raises:
             Overtaken: Another took some of them meanwhile; nothing is kept.
         """
-        now = datetime.now(UTC).replace(tzinfo=None)
-        self.con.execute(
-            "create or replace temp table spans as select * from "
-            f"{self.lake.snapshot(self.feed.spans).only(lambda _: False).scan()}"
-        )
-        packed = pack(self.dead, self.rows)
-        for a in self.accounts.values():
-            newest_at = a.newest_ms and EPOCH + timedelta(milliseconds=a.newest_ms)
-            absent = a.stop - a.start - a.consumed
-            self.con.execute(
-                f"insert into spans values ({', '.join('?' * 16)})",
-                [
-                    *(self.held.topic, self.held.topic_id, a.partition, a.start, a.stop),
-                    *(absent, 0, a.consumed, a.good, a.late, a.duplicate, a.dead),
-                    *(newest_at, self.name, packed, now),
-                ],
-            )
-        ledger = self.write(self.feed.spans, "from spans")
-        moves = {
-            self.held.app_id(a.partition): stream.Move(a.start, a.stop)
-            for a in self.accounts.values()
-        }
-        try:
-            stream.add(self.lake, self.feed.spans, ledger, moves, is_first=True)
-        except Overtaken:
-            Staged(self.lake.folder(self.feed.spans), ledger).discard()
-            raise
-        self.is_committed = True
+
+        def named(may_be: bool) -> None:
+            self.is_named = may_be
+
+        accounts = self.accounts.values()
+        ledger.record(self.lake, self.feed, self.held, accounts, self.dead, self.rows, named)
 
 
 def taken(
@@ -247,9 +185,10 @@ def taken(
         TidemillError: The ledger stands before a span's start, or offsets hold no message.
         Overtaken: Others were faster ``TRIES`` times.
     """
-    roll_forward(lake, feed)
     for left in reversed(range(TRIES)):
         wanted = unread(lake, feed, held, spans)
+        # Not before the ledger was read: a rival's rows must be in before theirs are told again.
+        roll_forward(lake, feed)
         if not wanted:
             return None
         try:

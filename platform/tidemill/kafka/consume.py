@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tidemill.errors import TidemillError
 from tidemill.kafka import reader
-from tidemill.kafka.accounts import Account, Batch, taken
-from tidemill.kafka.decode import decode
+from tidemill.kafka.accounts import Batch, taken
+from tidemill.kafka.decode import LAST_MS, decode
 from tidemill.kafka.feed import Feed
 from tidemill.kafka.judge import between, judge, taken_sql
-from tidemill.kafka.spans import Span, Standing
+from tidemill.kafka.ledger import Account
+from tidemill.kafka.spans import Span, Standing, standing
 from tidemill.lake.contracts import text_literal
 from tidemill.lake.store import Lake
 
@@ -76,6 +78,7 @@ def consume(
         chunked = _Chunks(batch, batch.known_keys(known_keys))
         for chunk in reader.chunks(config, feed.topic.name, batch.spans):
             chunked.take(chunk)
+        refuse_another(config, held)
 
     batch = taken(lake, feed, held, spans, memory_limit_mb, fill)
     if batch is None:
@@ -85,6 +88,20 @@ def consume(
     size = sum(file.size for file in batch.rows)
     dates = tuple(sorted({str(file.partition["date"]) for file in batch.rows}))
     return Consumed(tuple(batch.accounts.values()), rows, size, seconds, dates)
+
+
+def refuse_another(config: Mapping[str, Any], held: Standing) -> None:
+    """See that what was read is the topic that was asked for.
+
+    Raises:
+        TidemillError: It was deleted and created again meanwhile.
+    """
+    now = standing(config, held.topic).topic_id
+    if now != held.topic_id:
+        raise TidemillError(
+            f"{held.topic} was deleted and created again: expected the topic with the id "
+            f"{held.topic_id}, found {now}; the next run reads the new one from its start"
+        )
 
 
 @dataclass
@@ -155,7 +172,8 @@ class _Chunks:
         batch.dead += batch.write(
             batch.feed.dead,
             f'select {topic} as topic, {topic_id} as topic_id, "partition", "offset", '
-            "epoch_ms(greatest(produced_ms, 0)) as produced_at, key, value, error, "
+            f"epoch_ms(least(greatest(produced_ms, 0), {LAST_MS})) as produced_at, key, value, "
+            "error, "
             "null as replayed_at from decoded where error is not null",
         )
 

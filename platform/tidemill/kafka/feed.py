@@ -102,9 +102,10 @@ def roll_forward(lake: Lake, feed: Feed) -> int:
         How many batches were behind.
     """
     behind = _behind(lake, feed)
+    firsts = _firsts(lake, feed) if behind else {}
     done = 0
     while behind:
-        ready = [b for b, moves in behind.items() if _follows(lake, feed.table, moves)]
+        ready = [b for b, moves in behind.items() if _follows(lake, feed, moves, firsts)]
         if not ready:
             raise TidemillError(
                 f"{feed.table.id}: the ledger has {len(behind)} batches more, and none of them "
@@ -130,11 +131,7 @@ def _files(packed: str) -> list[list[NewFile]]:
 
 def _behind(lake: Lake, feed: Feed) -> dict[str, Moves]:
     """The offsets of each batch in the ledger that rows or dead letters have not reached."""
-    relation = lake.snapshot(feed.spans).scan()
-    ledger = _query(
-        f'select batch, topic_id, "partition", "start", "stop" from {relation} '
-        f"where topic = {text_literal(feed.topic.name)}"
-    )
+    ledger = _ledger(lake, feed)
     names = {app_id(feed.topic.name, topic_id, part) for _, topic_id, part, _, _ in ledger}
     tables = [stream.reached(lake, table, names) for table in (feed.table, feed.dead)]
     found: dict[str, Moves] = {}
@@ -145,10 +142,31 @@ def _behind(lake: Lake, feed: Feed) -> dict[str, Moves]:
     return found
 
 
-def _follows(lake: Lake, table: Table, moves: Moves) -> bool:
-    """Whether a batch begins where the table stands, or is in it already."""
-    at = stream.reached(lake, table, moves)
-    return all(at.get(name, move.start) in (move.start, move.stop) for name, move in moves.items())
+def _ledger(lake: Lake, feed: Feed) -> list[Any]:
+    """Batch, topic_id, partition, start and stop of each span."""
+    relation = lake.snapshot(feed.spans).scan()
+    return _query(
+        f'select batch, topic_id, "partition", "start", "stop" from {relation} '
+        f"where topic = {text_literal(feed.topic.name)}"
+    )
+
+
+def _firsts(lake: Lake, feed: Feed) -> dict[str, int]:
+    """Where the first span of each partition begins: the one that a table without any wants."""
+    found: dict[str, int] = {}
+    for _, topic_id, part, start, _ in _ledger(lake, feed):
+        name = app_id(feed.topic.name, topic_id, part)
+        found[name] = min(start, found.get(name, start))
+    return found
+
+
+def _follows(lake: Lake, feed: Feed, moves: Moves, firsts: Mapping[str, int]) -> bool:
+    """Whether a batch begins where both tables stand, or is behind them, as a rival went on."""
+    for table in (feed.table, feed.dead):
+        at = dict(firsts) | stream.reached(lake, table, moves)
+        if any(at[name] != m.start and at[name] < m.stop for name, m in moves.items()):
+            return False
+    return True
 
 
 def _first(behind: Mapping[str, Moves]) -> str:

@@ -1,0 +1,176 @@
+"""Writes spans down in a feed's ledger, which takes their offsets."""
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from tidemill.errors import TidemillError
+from tidemill.kafka.feed import Feed, pack, roll_forward
+from tidemill.kafka.spans import Span, Standing
+from tidemill.lake import checks, duck, files, lease, stream
+from tidemill.lake.contracts import Table, text_literal
+from tidemill.lake.files import NewFile, Staged
+from tidemill.lake.store import Lake
+
+if TYPE_CHECKING:
+    import duckdb
+
+EPOCH = datetime(1970, 1, 1)
+
+
+@dataclass
+class Account:
+    """What became of a span: consumed = good + late + duplicate + dead."""
+
+    partition: int
+    start: int
+    stop: int
+    consumed: int = 0
+    good: int = 0
+    late: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    newest_ms: int | None = None
+    lost: int = 0
+
+    @property
+    def absent(self) -> int:
+        """Offsets that hold no message."""
+        return self.stop - self.start - self.consumed - self.lost
+
+    def add(
+        self, consumed: int, dead: int, good: int, late: int, duplicate: int, newest_ms: int | None
+    ) -> None:
+        """Count some messages, the newest of whose events is of ``newest_ms``."""
+        self.consumed += consumed
+        self.dead += dead
+        self.good += good
+        self.late += late
+        self.duplicate += duplicate
+        known = [ms for ms in (self.newest_ms, newest_ms) if ms is not None]
+        self.newest_ms = max(known, default=None)
+
+
+def newest(lake: Lake, feed: Feed, held: Standing) -> dict[int, int | None]:
+    """The newest event of each partition that the ledger knows, in epoch milliseconds."""
+    ledger = lake.snapshot(feed.spans).scan()
+    with duck.cursor() as con:
+        found = con.execute(
+            f'select "partition", max(epoch_ms(newest_event_at)) from {ledger} where '
+            f"topic = {text_literal(held.topic)} and topic_id = {text_literal(held.topic_id)} "
+            "group by 1"
+        )
+        return dict(found.fetchall())
+
+
+def write(
+    lake: Lake, table: Table, con: "duckdb.DuckDBPyConnection", query: str
+) -> tuple[NewFile, ...]:
+    """Write rows as files that no version of their table names yet.
+
+    Raises:
+        ContractError: They break its contract.
+    """
+    staged = files.write(table, con, query, lake.folder(table))
+    asked = {tuple(str(v) for v in file.partition.values()) for file in staged.files}
+    checks.refuse_files(table, staged.files, asked)
+    return staged.files
+
+
+def record(
+    lake: Lake,
+    feed: Feed,
+    held: Standing,
+    accounts: Iterable[Account],
+    dead: Sequence[NewFile],
+    rows: Sequence[NewFile],
+    named: Callable[[bool], None] = lambda _: None,
+) -> None:
+    """Write accounts down in one commit; it says which files are the rows of these offsets.
+
+    Args:
+        lake: Where the tables are.
+        feed: Whose ledger.
+        held: The topic, by its id.
+        accounts: A span each.
+        dead: The files of their dead letters.
+        rows: The files of their rows.
+        named: Told whether the ledger may name these files: yes before the commit is tried, no
+            where it surely failed.
+
+    Raises:
+        Overtaken: Another took some of them meanwhile; nothing is kept.
+    """
+    accounts = list(accounts)
+    batch, packed = uuid.uuid4().hex, pack(dead, rows)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    empty = lake.snapshot(feed.spans).only(lambda _: False).scan()
+    with duck.cursor() as con:
+        con.execute(f"create or replace temp table spans as select * from {empty}")
+        for a in accounts:
+            values: list[object] = [
+                held.topic,
+                held.topic_id,
+                a.partition,
+                a.start,
+                a.stop,
+                a.absent,
+                a.lost,
+            ]
+            values += [a.consumed, a.good, a.late, a.duplicate, a.dead]
+            values += [
+                None if a.newest_ms is None else EPOCH + timedelta(milliseconds=a.newest_ms),
+                batch,
+                packed,
+                now,
+            ]
+            con.execute(f"insert into spans values ({', '.join('?' * len(values))})", values)
+        ledger = write(lake, feed.spans, con, "from spans")
+    moves = {held.app_id(a.partition): stream.Move(a.start, a.stop) for a in accounts}
+    named(True)
+    try:
+        stream.add(lake, feed.spans, ledger, moves, is_first=True)
+    except TidemillError:  # no commit was made; after any other error one may have been
+        Staged(lake.folder(feed.spans), ledger).discard()
+        named(False)
+        raise
+
+
+def accept_loss(lake: Lake, feed: Feed, held: Standing) -> list[Span]:
+    """Give up the offsets that retention took before they were read, and write them down as lost.
+
+    Args:
+        lake: Where the tables are.
+        feed: What reads the topic.
+        held: What the topic holds now.
+
+    Returns:
+        What was given up, by partition; the next run begins behind it.
+
+    Raises:
+        Overtaken: A run took offsets of the topic meanwhile; nothing was written.
+    """
+    gone = lost(lake, feed, held)
+    if not gone:
+        return []
+    known = newest(lake, feed, held)
+    accounts = [Account(*s, newest_ms=known.get(s.partition), lost=s.stop - s.start) for s in gone]
+    lake.folder(feed.spans).mkdir(parents=True, exist_ok=True)
+    with lease.writing(lake.root, feed.spans):
+        record(lake, feed, held, accounts, (), ())
+    roll_forward(lake, feed)
+    lake.publish()
+    return gone
+
+
+def lost(lake: Lake, feed: Feed, held: Standing) -> list[Span]:
+    """The offsets that the ledger wants next and the broker no longer holds, by partition."""
+    names = {held.app_id(partition): partition for partition in held.marks}
+    at = stream.reached(lake, feed.spans, names)
+    return sorted(
+        Span(names[name], start, held.marks[names[name]][0])
+        for name, start in at.items()
+        if start < held.marks[names[name]][0]
+    )
