@@ -1,0 +1,199 @@
+"""The messages that the lake does not have yet, judged as ``consume`` will judge them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from tidemill.engines.base import compiled
+from tidemill.kafka.decode import decode
+from tidemill.kafka.feed import Feed
+from tidemill.kafka.fold import Base, Fold, by_day, rows
+from tidemill.lake.contracts import text_literal
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the messages that the lake does not have.
+
+    Attributes:
+        read: All of them: taken + duplicate + dead.
+        taken: Those that are in the windows' rows.
+        duplicate: Those that tell an event again.
+        dead: Those that cannot be used.
+    """
+
+    read: int = 0
+    taken: int = 0
+    duplicate: int = 0
+    dead: int = 0
+
+
+class Uncommitted:
+    """Messages from the offsets that the lake has reached on, and the rows that they make.
+
+    All are kept, without their raw bytes, until the lake has them: each new base judges what is
+    left once more, so that nothing said too early lasts. DuckDB spills what is over its limit.
+
+    Args:
+        con: Its own; temporary tables are made in it.
+        feed: What they fill.
+        fold: What to make of the rows.
+        base: What the lake has.
+    """
+
+    def __init__(
+        self, con: "duckdb.DuckDBPyConnection", feed: Feed, fold: Fold, base: Base
+    ) -> None:
+        """Begin with no message."""
+        self.con = con
+        self.feed = feed
+        self.fold = fold
+        self.base = base
+        fields = ", ".join(f'"{column.name}"' for column in feed.topic.value)
+        self._columns = f'"partition", "offset", produced_ms, error, event_ms, {fields}'
+        decode(con, feed.topic, _none())
+        con.execute(f"create or replace temp table kept as select {self._columns} from decoded")
+        self._begin()
+
+    def _begin(self) -> None:
+        """Stand where the lake stands."""
+        topic_id = self.base.held.topic_id
+        self.newest: dict[int, int] = {
+            row["partition"]: row["newest_ms"]
+            for row in self.base.newest.iter_rows(named=True)
+            if (row["topic"], row["topic_id"]) == (self.base.held.topic, topic_id)
+        }
+        # No event that the lake has is newer, so one that is cannot be there already.
+        self._lake_ms: Any = self.base.newest.get_column("newest_ms").max()
+        self._keys = set(self.base.keys)
+        self.counts = Counts()
+        none = self.base.snapshot.only(lambda _: False).scan()
+        self.con.execute(f"create or replace temp table rows as select * from {none}")
+
+    def rebase(self, base: Base) -> "dict[date, pl.DataFrame]":
+        """Stand on a newer base of the same topic.
+
+        Returns:
+            The parts, by day, of all rows that it does not have.
+        """
+        self.base = base
+        self._begin()
+        reached = " ".join(f"when {partition} then {at}" for partition, at in base.reached.items())
+        if reached:
+            end = f'case "partition" {reached} else 0 end'
+            self.con.execute(f'delete from kept where "offset" < {end}')
+        self.con.execute("create or replace temp table batch as select * from kept")
+        return self._judged()
+
+    def take(self, messages: "pl.DataFrame") -> "dict[date, pl.DataFrame]":
+        """Add messages, each past those of its partition before it.
+
+        Args:
+            messages: As ``reader.chunks`` gives them.
+
+        Returns:
+            The parts, by day, of their rows.
+        """
+        decode(self.con, self.feed.topic, messages)
+        self.con.execute(
+            f"create or replace temp table batch as select {self._columns} from decoded"
+        )
+        self.con.execute("insert into kept select * from batch")
+        return self._judged()
+
+    def _judged(self) -> "dict[date, pl.DataFrame]":
+        """Judge ``batch`` and add its rows; the parts of them."""
+        self._refuse_new_keys()
+        (read, low, high), *_ = self.con.execute(
+            "select count(*), min(event_ms) filter (error is null), "
+            "max(event_ms) filter (error is null) from batch"
+        ).fetchall()
+        if low is None:
+            self._count(read, 0, 0, read)
+            return {}
+        held = self.base.held
+        self.con.execute(
+            f"create or replace temp view messages as select {text_literal(held.topic)} as topic, "
+            f"{text_literal(held.topic_id)} as topic_id, * exclude (error) "
+            "from batch where error is null"
+        )
+        self.con.execute(f"create or replace temp view present as {self._present(low, high)}")
+        self.con.execute(f"create or replace temp view newest as {_values(self.newest)}")
+        inputs = self.feed.inputs()
+        asked = {name: inputs[name] for name in ("messages", "present", "newest")}
+        judged = compiled(self.feed.judged, asked, "duckdb")
+        self.con.execute(f"create or replace temp table judged as {judged}")
+        taken = compiled(self.feed.taken, {"judged": inputs["judged"]}, "duckdb")
+        self.con.execute("create or replace temp table new as select * from rows limit 0")
+        self.con.execute(f"insert into new by name {taken}")
+        self.con.execute("insert into rows select * from new")
+        self._note(read)
+        return by_day(rows(self.con, self.fold.parts("new")))
+
+    def _present(self, low: int, high: int) -> str:
+        """SQL of the rows from one event time to another that are in already; epoch ms."""
+        found = f"select * from rows where event_time between epoch_ms({low}) and epoch_ms({high})"
+        if self._lake_ms is None or low > self._lake_ms:
+            return found
+        first, last = (str(date(1970, 1, 1) + timedelta(ms // DAY_MS)) for ms in (low, high))
+        within = self.base.snapshot.only(lambda file: first <= file.partition["date"] <= last)
+        return (
+            f"{found} union all by name select * from {within.scan()} "
+            f"where event_time between epoch_ms({low}) and epoch_ms({high})"
+        )
+
+    def _refuse_new_keys(self) -> None:
+        """Admit new message keys as long as there is room."""
+        if self.feed.max_keys is None:
+            return
+        key = f'"{self.feed.topic.key}"'
+        come = self.con.execute(
+            f"select {key} from batch where error is null group by 1 "
+            'order by min("partition"), min("offset")'
+        ).fetchall()
+        new = [name for (name,) in come if name not in self._keys]
+        room = max(0, self.feed.max_keys - len(self._keys))
+        self._keys |= set(new[:room])
+        if new[room:]:
+            self.con.execute(
+                f"update batch set error = 'new key' where error is null and {key} in "
+                "(select unnest(?))",
+                [new[room:]],
+            )
+
+    def _note(self, read: int) -> None:
+        """Count what was judged, and move the newest event of each partition on."""
+        found = self.con.execute(
+            'select "partition", max(event_ms), count(*), count_if(is_duplicate) '
+            "from judged group by 1"
+        ).fetchall()
+        for partition, newest_ms, _, _ in found:
+            self.newest[partition] = max(newest_ms, self.newest.get(partition, newest_ms))
+        good, again = sum(row[2] for row in found), sum(row[3] for row in found)
+        self._count(read, good - again, again, read - good)
+
+    def _count(self, read: int, taken: int, duplicate: int, dead: int) -> None:
+        c = self.counts
+        self.counts = Counts(c.read + read, c.taken + taken, c.duplicate + duplicate, c.dead + dead)
+
+
+def _values(newest: Mapping[int, int]) -> str:
+    """SQL of partition and newest_ms."""
+    if not newest:
+        return 'select null::INTEGER as "partition", null::BIGINT as newest_ms where false'
+    listed = ", ".join(f"({partition}, {ms})" for partition, ms in newest.items())
+    return f'select * from (values {listed}) t("partition", newest_ms)'
+
+
+def _none() -> "pl.DataFrame":
+    import polars as pl
+
+    types = {"partition": pl.Int32, "offset": pl.Int64, "produced_ms": pl.Int64}
+    return pl.DataFrame(schema=types | {"key": pl.Binary, "value": pl.Binary})
