@@ -10,6 +10,8 @@ from tidemill.kafka.topics import TIMEOUT_S
 
 SETTLING_S = 10
 """How long a topic just made may have no leader."""
+UNKNOWN_S = 2
+"""How long a broker may not yet know a topic just made, before it is taken for missing."""
 
 Marks = tuple[int, int]
 """The first offset that a partition still holds, and the one after its last."""
@@ -66,14 +68,14 @@ def standing(config: Mapping[str, Any], topic: str) -> Standing:
 
     client = AdminClient(dict(config) | {"log_level": 0})
     consumer = Consumer(dict(config) | {"group.id": "tidemill", "log_level": 0})
-    deadline = time.monotonic() + SETTLING_S
+    asked = time.monotonic()
     try:
         while True:
             try:
                 return _asked(client, consumer, topic)
             except KafkaException as error:
                 fault = error.args[0]
-                if not fault.retriable() or time.monotonic() > deadline:
+                if time.monotonic() > asked + _patience(fault):
                     raise TidemillError(
                         f"topic {topic} at {config['bootstrap.servers']}: {fault.str()}; "
                         "'tidemill broker start' starts the embedded broker and creates the topics"
@@ -81,6 +83,18 @@ def standing(config: Mapping[str, Any], topic: str) -> Standing:
                 time.sleep(0.2)
     finally:
         consumer.close()
+
+
+def _patience(fault: Any) -> int:
+    """How long, in seconds, a failure may be the broker's settling."""
+    from confluent_kafka import KafkaError
+
+    # What tells of watermarks never calls itself retriable.
+    leaderless = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
+    unknown = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)
+    if fault.code() in unknown:
+        return UNKNOWN_S
+    return SETTLING_S if fault.retriable() or fault.code() in leaderless else 0
 
 
 def _asked(client: Any, consumer: Any, topic: str) -> Standing:
