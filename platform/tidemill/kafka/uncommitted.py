@@ -89,7 +89,7 @@ class Uncommitted:
         if reached:
             end = f'case "partition" {reached} else 0 end'
             self.con.execute(f'delete from kept where "offset" < {end}')
-        self.con.execute("create or replace temp table batch as select * from kept")
+        self.con.execute("create or replace temp table decoded as select * from kept")
         return self._judged()
 
     def take(self, messages: "pl.DataFrame") -> "dict[date, pl.DataFrame]":
@@ -102,40 +102,52 @@ class Uncommitted:
             The parts, by day, of their rows.
         """
         decode(self.con, self.feed.topic, messages)
-        self.con.execute(
-            f"create or replace temp table batch as select {self._columns} from decoded"
-        )
-        self.con.execute("insert into kept select * from batch")
+        self.con.execute(f"insert into kept select {self._columns} from decoded")
         return self._judged()
 
     def _judged(self) -> "dict[date, pl.DataFrame]":
-        """Judge ``batch`` and add its rows; the parts of them."""
+        """Judge ``decoded`` and add its rows; the parts of them.
+
+        Few statements, as DuckDB plans each for some milliseconds, and messages are few at a time.
+        """
         self._refuse_new_keys()
-        (read, low, high), *_ = self.con.execute(
-            "select count(*), min(event_ms) filter (error is null), "
-            "max(event_ms) filter (error is null) from batch"
+        found = self.con.execute(
+            'select "partition", count(*), count(event_ms), min(event_ms), max(event_ms) '
+            "from (select * replace (case when error is null then event_ms end as event_ms) "
+            "from decoded) group by 1"
         ).fetchall()
-        if low is None:
-            self._count(read, 0, 0, read)
-            return {}
-        held = self.base.held
-        self.con.execute(
-            f"create or replace temp view messages as select {text_literal(held.topic)} as topic, "
-            f"{text_literal(held.topic_id)} as topic_id, * exclude (error) "
-            "from batch where error is null"
+        read, good = sum(row[1] for row in found), sum(row[2] for row in found)
+        spans = {row[0]: (row[3], row[4]) for row in found if row[2]}
+        low = min((first for first, _ in spans.values()), default=0)
+        high = max((last for _, last in spans.values()), default=0)
+        self.con.execute(f"create or replace temp table new as {self._new(low, high)}")
+        self.con.execute("insert into rows select * from new")
+        parts = rows(self.con, self.fold.parts("new"))
+        for partition, (_, last) in spans.items():
+            self.newest[partition] = max(last, self.newest.get(partition, last))
+        (taken,) = self.con.execute("select count(*) from new").fetchall()[0]
+        c = self.counts
+        self.counts = Counts(
+            c.read + read, c.taken + taken, c.duplicate + good - taken, c.dead + read - good
         )
-        self.con.execute(f"create or replace temp view present as {self._present(low, high)}")
-        self.con.execute(f"create or replace temp view newest as {_values(self.newest)}")
+        return by_day(parts)
+
+    def _new(self, low: int, high: int) -> str:
+        """SQL of the rows of ``decoded``, whose events are from ``low`` to ``high``, epoch ms."""
+        held = self.base.held
+        messages = (
+            f"select {text_literal(held.topic)} as topic, {text_literal(held.topic_id)} as "
+            f"topic_id, {self._columns} from decoded where error is null"
+        )
         inputs = self.feed.inputs()
         asked = {name: inputs[name] for name in ("messages", "present", "newest")}
         judged = compiled(self.feed.judged, asked, "duckdb")
-        self.con.execute(f"create or replace temp table judged as {judged}")
         taken = compiled(self.feed.taken, {"judged": inputs["judged"]}, "duckdb")
-        self.con.execute("create or replace temp table new as select * from rows limit 0")
-        self.con.execute(f"insert into new by name {taken}")
-        self.con.execute("insert into rows select * from new")
-        self._note(read)
-        return by_day(rows(self.con, self.fold.parts("new")))
+        return (
+            f"with messages as ({messages}), present as ({self._present(low, high)}), "
+            f"newest as ({_values(self.newest)}), judged as ({judged}) "
+            f"select * from rows where false union all by name select * from ({taken})"
+        )
 
     def _present(self, low: int, high: int) -> str:
         """SQL of the rows from one event time to another that are in already; epoch ms."""
@@ -150,12 +162,12 @@ class Uncommitted:
         )
 
     def _refuse_new_keys(self) -> None:
-        """Admit new message keys as long as there is room."""
+        """Admit new message keys, in their order, as long as there is room."""
         if self.feed.max_keys is None:
             return
         key = f'"{self.feed.topic.key}"'
         come = self.con.execute(
-            f"select {key} from batch where error is null group by 1 "
+            f"select {key} from decoded where error is null group by 1 "
             'order by min("partition"), min("offset")'
         ).fetchall()
         new = [name for (name,) in come if name not in self._keys]
@@ -163,25 +175,10 @@ class Uncommitted:
         self._keys |= set(new[:room])
         if new[room:]:
             self.con.execute(
-                f"update batch set error = 'new key' where error is null and {key} in "
-                "(select unnest(?))",
+                "update decoded set error = 'new key' where error is null "
+                f"and {key} in (select unnest(?))",
                 [new[room:]],
             )
-
-    def _note(self, read: int) -> None:
-        """Count what was judged, and move the newest event of each partition on."""
-        found = self.con.execute(
-            'select "partition", max(event_ms), count(*), count_if(is_duplicate) '
-            "from judged group by 1"
-        ).fetchall()
-        for partition, newest_ms, _, _ in found:
-            self.newest[partition] = max(newest_ms, self.newest.get(partition, newest_ms))
-        good, again = sum(row[2] for row in found), sum(row[3] for row in found)
-        self._count(read, good - again, again, read - good)
-
-    def _count(self, read: int, taken: int, duplicate: int, dead: int) -> None:
-        c = self.counts
-        self.counts = Counts(c.read + read, c.taken + taken, c.duplicate + duplicate, c.dead + dead)
 
 
 def _values(newest: Mapping[int, int]) -> str:
