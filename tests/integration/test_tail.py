@@ -20,6 +20,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from polars.testing import assert_frame_equal
 
+from tidemill.bench import tail as bench
 from tidemill.crypto import contracts as c
 from tidemill.crypto import live
 from tidemill.crypto.live_tail import DAYS
@@ -313,3 +314,20 @@ def test_it_tells_how_far_it_has_come_and_how_fresh_it_is(sub: Subscription) -> 
         fresh = tail.freshness
     assert fresh.event_ms == START.timestamp() * 1000
     assert fresh.delay_ms is not None and fresh.delay_ms >= 0
+
+
+def test_the_benchmark_sees_every_event_and_leaves_no_topic(broker: Broker, tmp_path: Path) -> None:
+    config = {"bootstrap.servers": broker.servers}
+    before = topics.described(config)
+    found = bench.measured(config, tmp_path, rate=100, seconds=1.0, commit_s=1.0)
+    assert 90 <= found.n <= 110
+    assert 0 < found.p50_ms <= found.p99_ms <= found.max_ms
+    assert found.commits > 0
+    deadline = time.monotonic() + 30
+    while topics.described(config) != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_percentile_is_one_of_the_values() -> None:
+    assert [bench.percentile([1.0, 2.0, 3.0], share) for share in (0.0, 0.5, 0.99)] == [1, 2, 3]

@@ -86,9 +86,9 @@ class Uncommitted:
         self.base = base
         self._begin()
         reached = " ".join(f"when {partition} then {at}" for partition, at in base.reached.items())
-        if reached:
-            end = f'case "partition" {reached} else 0 end'
-            self.con.execute(f'delete from kept where "offset" < {end}')
+        left = f""" where "offset" >= case "partition" {reached} else 0 end""" if reached else ""
+        # Made anew, as DuckDB keeps the room of rows that are deleted.
+        self.con.execute(f"create or replace temp table kept as select * from kept{left}")
         self.con.execute("create or replace temp table decoded as select * from kept")
         return self._judged()
 
