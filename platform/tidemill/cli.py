@@ -319,3 +319,16 @@ def broker_topics(json: Json = False) -> None:
     else:
         names = ("topic", "partitions", "messages", "next_offsets", "meaning")
         show.table(names, [[topic[name] for name in names] for topic in found])
+
+
+@app.command()
+def stream(
+    domain: Domain,
+    engine: Engine = None,
+    once: Annotated[bool, typer.Option("--once", help="End when all was taken.")] = False,
+) -> None:
+    """Take live messages into the lake continuously, without Dagster; Ctrl-C ends it."""
+    from tidemill.commands import stream as command
+
+    _known(domain)
+    command.stream(_settings(engine), once)

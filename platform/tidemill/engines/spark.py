@@ -19,19 +19,29 @@ from tidemill.lake.store import Lake, Written
 
 DELTA = "io.delta:delta-spark_2.13:4.0.1"
 DELTA_JARS = ("delta-spark_2.13-4.0.1", "delta-storage-4.0.1", "antlr4-runtime-4.13.1")
+KAFKA = "org.apache.spark:spark-sql-kafka-0-10_2.13:4.0.0"
+KAFKA_JARS = (
+    "spark-sql-kafka-0-10_2.13-4.0.0",
+    "spark-token-provider-kafka-0-10_2.13-4.0.0",
+    "kafka-clients-3.9.0",
+    "commons-pool2-2.12.0",
+)
+IN_SPARK = "org.apache.hadoop:hadoop-client-runtime,org.apache.hadoop:hadoop-client-api"
+"""What the connectors ask for and Spark brings itself: 50 MB that need not be fetched."""
 IVY = Path.home() / ".cache" / "tidemill" / "ivy"
-"""Where the connector is kept once fetched, so that a start asks no network."""
+"""Where the connectors are kept once fetched, so that a start asks no network."""
 
 _SUM_IN_ORDER = re.compile(r"\bSUM_IN_ORDER\(\s*([^(),]+?)\s*,\s*([^(),]+?)\s*\)", re.IGNORECASE)
 
 
-def session(master: str) -> Any:
-    """A Spark session in UTC that reads and writes the lake's tables.
+def session(master: str, with_kafka: bool = False) -> Any:
+    """A Spark session in UTC that reads and writes the lake's tables; the one that runs, if any.
 
-    The Delta connector is fetched once from Maven by the Ivy inside pyspark.
+    The connectors are fetched once from Maven by the Ivy inside pyspark.
 
     Args:
         master: ``local[*]``, or a cluster's URL; other settings come from ``spark-defaults.conf``.
+        with_kafka: Whether it reads topics too. A session that runs without cannot learn it.
 
     Raises:
         TidemillError: There is no Java and none could be fetched.
@@ -43,7 +53,8 @@ def session(master: str) -> Any:
     builder = (
         SparkSession.builder.appName("tidemill")
         .master(master)
-        .config(*_connector())
+        .config(*_connectors(with_kafka))
+        .config("spark.jars.excludes", IN_SPARK)
         .config("spark.log.level", "ERROR")
         .config("spark.jars.ivy", str(IVY))
         .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
@@ -63,13 +74,14 @@ def session(master: str) -> Any:
     return builder.getOrCreate()
 
 
-def _connector() -> tuple[str, str]:
-    """The setting that brings the Delta connector: its jars once fetched, else its name."""
+def _connectors(with_kafka: bool) -> tuple[str, str]:
+    """The setting that brings the connectors: their jars once fetched, else their names."""
     jars = IVY / "jars"
-    found = [next(jars.glob(f"*{name}*.jar"), None) for name in DELTA_JARS]
+    wanted = DELTA_JARS + (KAFKA_JARS if with_kafka else ())
+    found = [next(jars.glob(f"*{name}*.jar"), None) for name in wanted]
     if all(found):
         return "spark.jars", ",".join(str(jar) for jar in found)
-    return "spark.jars.packages", DELTA
+    return "spark.jars.packages", ",".join([DELTA, KAFKA] if with_kafka else [DELTA])
 
 
 class SparkEngine:

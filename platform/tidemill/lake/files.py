@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from tidemill.errors import ContractError
 from tidemill.lake.contracts import Column, Range, Table, Type, text_literal
@@ -141,6 +142,52 @@ def write(
         }
         files.append(NewFile(str(path.relative_to(folder)), rows, size, partition, ranges))
     return Staged(folder, tuple(files))
+
+
+def adopted(table: Table, con: "duckdb.DuckDBPyConnection", written: Path, folder: Path) -> Staged:
+    """Move Parquet files that another engine wrote beside the table's files.
+
+    Args:
+        table: Its contract.
+        con: Reads them, as their rows and ranges are not known yet.
+        written: A folder of the same file system: files, under ``column=value`` folders where the
+            table has partitions.
+        folder: The table's folder.
+    """
+    mark, files = f"p-{uuid.uuid4().hex}", []
+    for n, path in enumerate(sorted(written.rglob("*.parquet"))):
+        parts = (part.partition("=") for part in path.relative_to(written).parts[:-1])
+        partition = {name: unquote(value) for name, _, value in parts}
+        rows, ranges = _measured(table, con, path)
+        if not rows:
+            continue
+        target = folder / path.relative_to(written).parent / f"{mark}-{n}.parquet"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        size = path.stat().st_size
+        path.replace(target)
+        ranges |= {by: _constant(table.column(by), text, rows) for by, text in partition.items()}
+        files.append(NewFile(str(target.relative_to(folder)), rows, size, partition, ranges))
+    return Staged(folder, tuple(files))
+
+
+def _measured(
+    table: Table, con: "duckdb.DuckDBPyConnection", path: Path
+) -> tuple[int, dict[str, Range]]:
+    """The rows of a file and the range of each column, read."""
+    told = ["count(*)"]
+    for c in table.data_columns:
+        name = f'"{c.name}"'
+        has_nan = f"coalesce(bool_or(isnan({name})), false)" if c.type is Type.DOUBLE else "false"
+        told += [f"count(*) - count({name})", f"min({name})::VARCHAR", f"max({name})::VARCHAR"]
+        told.append(has_nan)
+    source = f"read_parquet({text_literal(str(path))}, hive_partitioning=false)"
+    rows, *found = con.execute(f"select {', '.join(told)} from {source}").fetchone() or (0,)
+    ranges = {}
+    for n, c in enumerate(table.data_columns):
+        nulls, low, high, has_nan = found[4 * n : 4 * n + 4]
+        known = [None if end is None else _typed(c.type, end) for end in (low, high)]
+        ranges[c.name] = Range(nulls, known[0], known[1], has_nan)
+    return int(rows), ranges
 
 
 def _copy(table: Table, query: str, folder: Path, mark: str, order: str) -> str:
