@@ -304,7 +304,7 @@ class _Micro:
         """Have Spark write a frame, and take its files to the table's."""
         batch, folder = self.batch, self.batch.lake.folder(table)
         # Beside the tables: Spark keeps files of its own in a folder while it writes there.
-        beside = batch.lake.root / ".spark" / f"{batch.name}-{uuid.uuid4().hex}"
+        beside = batch.lake.root / ".spark" / uuid.uuid4().hex
         if table.partition_by:
             frame = frame.hint("rebalance", *table.partition_by)
         if table.sort_by:
