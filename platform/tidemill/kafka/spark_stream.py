@@ -139,8 +139,11 @@ class Stream:
         if last is None:
             return False
         before, after = self._planned(last - 1), self._planned(last)
-        if (self.checkpoint / "commits" / str(last)).exists():
+        commit = self.checkpoint / "commits" / str(last)
+        if commit.exists():
             before = after
+        else:  # its checksum alone would keep Spark from writing it again
+            commit.with_name(f".{last}.crc").unlink(missing_ok=True)
         # A micro-batch that Spark did not end is done again; the lake may have it.
         return all(
             p in before and p in after and before[p] <= start <= after[p]
@@ -190,6 +193,7 @@ class Stream:
 
         spans = [span for span in spans if span.start < span.stop]
         batch = taken(sub.lake, sub.feed, self.held, spans, sub.memory_limit_mb, fill)
+        self.stood |= {span.partition: span.stop for span in spans}
         if batch is not None:
             dates = tuple(sorted({str(file.partition["date"]) for file in batch.rows}))
             rows, dead = (sum(file.rows for file in f) for f in (batch.rows, batch.dead))
@@ -212,7 +216,6 @@ class Stream:
                     f"comes before offset {span.start}, where Spark is: the lake was rolled back "
                     "or cleared meanwhile; start the stream again, and it goes on from the lake"
                 )
-        self.stood |= at
 
     def _refuse_another(self) -> None:
         """See that the topic is still the one whose offsets these are.
