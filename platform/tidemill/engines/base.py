@@ -66,7 +66,7 @@ class TableSource:
         """The same version through Spark's own Delta reader."""
         snapshot = self.lake.snapshot(self.table)
         if snapshot.version < 0:
-            return session.createDataFrame([], _ddl(self.columns))
+            return session.createDataFrame([], spark_ddl(self.columns))
         reader = session.read.format("delta").option("versionAsOf", snapshot.version)
         frame = reader.load(str(self.lake.folder(self.table)))
         if self.partitions is not None:
@@ -107,7 +107,7 @@ class ParquetSource:
     def spark(self, session: Any) -> Any:
         """All the files as one frame."""
         if not self.paths:
-            return session.createDataFrame([], _ddl(self.columns))
+            return session.createDataFrame([], spark_ddl(self.columns))
         frame = session.read.parquet(*[str(path) for path in self.paths])
         frame = frame.selectExpr("*", "input_file_name() as filename")
         chosen = [
@@ -127,7 +127,8 @@ def spark_type(type_: Type) -> str:
     return other.get(type_, type_.value)
 
 
-def _ddl(columns: Mapping[str, Type]) -> str:
+def spark_ddl(columns: Mapping[str, Type]) -> str:
+    """Columns as Spark's schemas are written."""
     return ", ".join(f"`{name}` {spark_type(type_)}" for name, type_ in columns.items())
 
 

@@ -30,21 +30,23 @@ def judge(
     held: Standing,
     present: str,
     newest: Iterable[tuple[int, int]],
+    decoded: str = "decoded",
 ) -> None:
     """Make ``judged`` out of ``decoded``: the messages without error, late and duplicate or not.
 
     Args:
-        con: Where ``decoded`` is, as ``decode`` makes it.
+        con: Where ``decoded`` is.
         feed: What goes where.
         held: What the topic holds; names the messages' topic.
         present: SQL of rows of the feed's table that are in already; it may ask ``messages``.
         newest: Partition and newest event (epoch ms) before these messages.
+        decoded: A relation as ``decode`` makes it; key and value may lack.
     """
     topic, topic_id = text_literal(held.topic), text_literal(held.topic_id)
     columns = ", ".join(f'"{name}"' for name in feed.inputs()["messages"])
     con.execute(
         f"create or replace temp view messages as select {columns} from (select {topic} as topic, "
-        f"{topic_id} as topic_id, * from decoded where error is null)"
+        f"{topic_id} as topic_id, * from {decoded} where error is null)"
     )
     con.execute("create or replace temp table newest (partition integer, newest_ms bigint)")
     for partition, newest_ms in newest:

@@ -7,7 +7,7 @@ must be installed there; they are judged by the feed's transforms, which are Ibi
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tidemill.engines.base import spark_type
+from tidemill.engines.base import spark_ddl, spark_type
 from tidemill.engines.spark import spark_sql
 from tidemill.errors import TidemillError
 from tidemill.kafka.feed import Feed
@@ -77,7 +77,7 @@ def decoded(topic: Topic, messages: Any) -> Any:
     frame = messages.selectExpr(
         "partition", "offset", "unix_millis(timestamp) as produced_ms", "key", "value"
     )
-    return frame.mapInArrow(_Decoder(topic), _ddl(_decoded_columns(topic)))
+    return frame.mapInArrow(_Decoder(topic), spark_ddl(_decoded_columns(topic)))
 
 
 def _decoded_columns(topic: Topic) -> dict[str, Type]:
@@ -90,10 +90,6 @@ def _decoded_columns(topic: Topic) -> dict[str, Type]:
     }
     columns |= {column.name: column.type for column in topic.value}
     return columns | {"key": Type.BLOB, "value": Type.BLOB}
-
-
-def _ddl(columns: Mapping[str, Type]) -> str:
-    return ", ".join(f"`{name}` {spark_type(type_)}" for name, type_ in columns.items())
 
 
 class _Decoder:
@@ -146,7 +142,7 @@ def judged(
     )
     good.select(*inputs["messages"]).createOrReplaceTempView("messages")
     present.createOrReplaceTempView("present")
-    marks = spark.createDataFrame(list(newest), _ddl(inputs["newest"]))
+    marks = spark.createDataFrame(list(newest), spark_ddl(inputs["newest"]))
     marks.createOrReplaceTempView("newest")
     return spark.sql(spark_sql(feed.judged, inputs))
 
@@ -184,7 +180,7 @@ def present(spark: Any, rows: Snapshot, low_ms: int, high_ms: int) -> Any:
     """The rows of a table with an event from one instant (epoch ms) to another, both included."""
     table = rows.table
     files = between(rows, low_ms, high_ms).files
-    ddl = _ddl({column.name: column.type for column in table.columns})
+    ddl = spark_ddl({column.name: column.type for column in table.columns})
     if not files:
         return spark.createDataFrame([], ddl)
     folder = str(files[0].path).removesuffix(files[0].relative)
