@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets import report
-from tidemill.crypto import checks
+from tidemill.crypto import checks, checks_live
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Crypto
 from tidemill.kafka import audit
@@ -133,6 +133,14 @@ def equals_batch(crypto: dg.ResourceParam[Crypto]) -> dg.AssetCheckResult:
     return report.answer(checks.days_not_replayed(crypto))
 
 
+@dg.asset_check(asset=live_daily_ohlc)
+def equals_topic(
+    crypto: dg.ResourceParam[Crypto], prices: dg.ResourceParam[Subscription]
+) -> dg.AssetCheckResult:
+    """The topic, read again as a batch, gives the same days, row for row."""
+    return report.answer(checks_live.replay_differs(crypto, prices))
+
+
 @dg.asset_check(asset=report.key(c.CONSUMED_SPANS))
 def ledger_adds_up(prices: dg.ResourceParam[Subscription]) -> dg.AssetCheckResult:
     """Every span ever consumed adds up, none leaves a hole or overlaps, and the rows are there."""
@@ -147,7 +155,9 @@ live_job = dg.define_asset_job(
 )
 audit_job = dg.define_asset_job(
     "crypto_audit",
-    selection=dg.AssetSelection.checks(ledger_adds_up, counts_every_tick, equals_batch),
+    selection=dg.AssetSelection.checks(
+        ledger_adds_up, counts_every_tick, equals_batch, equals_topic
+    ),
     description="Looks whether the live tables hold what the ledger says, all of it.",
 )
 whole = [live_daily_ohlc]

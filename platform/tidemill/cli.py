@@ -192,12 +192,17 @@ def status(json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="candles")] = "candles",
-    rows: Annotated[int, typer.Option(help="Rows of the two CSV files together.")] = 8_000_000,
+    name: Annotated[str, typer.Argument(help="candles or speed.")] = "candles",
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            help="Rows of the two CSV files together (8,000,000), or messages (1,000,000)."
+        ),
+    ] = None,
     dagster: Annotated[bool, typer.Option(help="Also time what Dagster adds.")] = False,
     json: Json = False,
 ) -> None:
-    """Time each stage beside bare DuckDB doing the same work in the same run."""
+    """Time each stage beside the bare engine doing the same work in the same run."""
     from tidemill.commands import bench as command
 
     command.bench(name, rows, dagster, json)

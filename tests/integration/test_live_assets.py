@@ -80,7 +80,12 @@ def made(
         "prices": PricesResource(home=str(settings.home)),
         "crypto": CryptoResource(home=str(settings.home)),
     }
-    checks = [live.counts_every_tick, live.equals_batch, live.ledger_adds_up]
+    checks = [
+        live.counts_every_tick,
+        live.equals_batch,
+        live.equals_topic,
+        live.ledger_adds_up,
+    ]
     return dg.materialize(
         [live.live_prices, live.live_daily_ohlc, *checks],
         instance=instance,
@@ -109,6 +114,7 @@ def test_ticks_are_asked_for_once_taken_once_and_accounted_for(settings: Setting
             "conserves_messages": True,
             "counts_every_tick": True,
             "equals_batch": True,
+            "equals_topic": True,
             "ledger_adds_up": True,
         }
         assert {key.path[-1] for key in instance.all_asset_keys()} == {

@@ -2,25 +2,41 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from tidemill.commands import show
 from tidemill.errors import InputError
 
+if TYPE_CHECKING:
+    from tidemill.bench.candles import Report as Candles
+    from tidemill.bench.speed import Report as Speed
 
-def bench(name: str, rows: int, dagster: bool, as_json: bool) -> None:
+CANDLES = 8_000_000
+MESSAGES = 1_000_000
+
+
+def bench(name: str, rows: int | None, dagster: bool, as_json: bool) -> None:
     """Run a benchmark and print its report.
 
     Raises:
         InputError: There is no such benchmark.
     """
-    if name != "candles":
-        raise InputError(f"there is no benchmark {name!r}; there is: candles")
-    from tidemill.bench import candles
-
     with TemporaryDirectory(prefix="tidemill-bench-") as folder:
-        report = candles.run(rows, Path(folder), dagster=dagster)
+        report = _measured(name, rows, Path(folder), dagster)
     if as_json:
         show.as_json(report.as_dict())
     else:
         for line in report.lines():
             show.out.print(line, highlight=False)
+
+
+def _measured(name: str, rows: int | None, folder: Path, dagster: bool) -> "Candles | Speed":
+    if name == "candles":
+        from tidemill.bench import candles
+
+        return candles.run(rows or CANDLES, folder, dagster=dagster)
+    if name == "speed":
+        from tidemill.bench import speed
+
+        return speed.run(rows or MESSAGES, folder)
+    raise InputError(f"there is no benchmark {name!r}; there are: candles, speed")

@@ -18,7 +18,7 @@ WAIT_S = 0.05
 SILENCE_S = 60.0
 """How long a broker that owes messages may say nothing."""
 
-_FETCHING = {
+FETCHING = {
     "group.id": "tidemill",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -70,7 +70,7 @@ def _chunks(
 ) -> "Generator[pl.DataFrame, None, None]":
     from confluent_kafka import Consumer, TopicPartition
 
-    consumer = Consumer(dict(config) | _FETCHING)
+    consumer = Consumer(dict(config) | FETCHING)
     try:
         consumer.assign([TopicPartition(topic, span.partition, span.start) for span in spans])
         reading = _Reading(topic, {span.partition: span for span in spans if span[1] < span[2]})
