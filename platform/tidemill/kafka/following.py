@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 AT_ONCE = 50_000
-WAIT_S = 0.08
+WAIT_S = 0.05
 ASK_S = 1.0
 ANSWER_S = 10
 _SETTINGS = {
