@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,12 @@ class Cursor:
     def of(cls, text: str | None) -> "Cursor":
         """What ``str`` of one told."""
         return cls(**json.loads(text)) if text else cls()
+
+    def is_owed(self, held: Standing, unread: Sequence[Span]) -> bool:
+        """Whether something is still unread that was asked for."""
+        return self.asked.startswith(f"{held.topic}:{held.topic_id} ") and any(
+            span.start < (self.next or {}).get(str(span.partition), 0) for span in unread
+        )
 
     def __str__(self) -> str:
         """As Dagster keeps it."""
@@ -81,7 +88,8 @@ def decide(
         return None, seen, f"{rows} messages wait for more, {patience.age_s:.0f} s at most"
     tries = cursor.tries + 1 if is_again else 0
     upto = {str(span.partition): span.stop for span in spans}
-    asked = Cursor(work, tries, now_s, None, (cursor.next or {}) | upto)
+    is_same = cursor.asked.startswith(f"{held.topic}:{held.topic_id} ")
+    asked = Cursor(work, tries, now_s, None, ((cursor.next or {}) if is_same else {}) | upto)
     return (f"{work} again {tries}" if tries else work), asked, ""
 
 
@@ -93,21 +101,22 @@ def decide(
 def new_prices(
     context: dg.SensorEvaluationContext, prices: dg.ResourceParam[Subscription]
 ) -> dg.SensorResult:
-    """Asks for a run over what is new in the topic of live prices, one at a time.
+    """Asks for a run over what is new in the topic of live prices.
 
-    The cursor holds the next offset by partition. A broker that does not answer, and offsets that
-    retention took unread, fail the tick with their reason.
+    The next run is asked for once the lake has what the last one was asked for, be it still at its
+    reports. The cursor holds the next offset by partition. A broker that does not answer, and
+    offsets that retention took unread, fail the tick with their reason.
     """
-    at_work = context.instance.get_runs_count(
-        dg.RunsFilter(job_name=live_job.name, statuses=AT_WORK)
-    )
-    if at_work:
-        return dg.SensorResult(skip_reason="a run over the messages before is at work")
     held = prices.held()
+    spans = prices.unread(held)
+    cursor = Cursor.of(context.cursor)
+    if cursor.is_owed(held, spans) and context.instance.get_runs_count(
+        dg.RunsFilter(job_name=live_job.name, statuses=AT_WORK)
+    ):
+        return dg.SensorResult(skip_reason=f"the run over {cursor.asked} has not committed yet")
     settings = Settings.current()
     patience = Patience(settings.batch_rows, settings.batch_age_s)
-    spans = prices.unread(held)
-    key, cursor, why = decide(Cursor.of(context.cursor), held, spans, time.time(), patience)
+    key, cursor, why = decide(cursor, held, spans, time.time(), patience)
     if key is None:
         return dg.SensorResult(skip_reason=why, cursor=str(cursor))
     reading = Reading(topic_id=held.topic_id, spans=[list(span) for span in spans])

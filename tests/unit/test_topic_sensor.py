@@ -68,3 +68,18 @@ def test_a_topic_made_again_is_other_work_at_the_same_offsets() -> None:
     again = Standing("ticks", "xyz", HELD.marks)
     key, _, _ = decide(cursor, again, SPANS, 1000.5, PATIENCE)
     assert key == "ticks:xyz 0:10-100 1:0-50"
+
+
+def test_what_was_asked_for_is_owed_until_the_lake_has_it() -> None:
+    _, cursor, _ = decide(Cursor(), HELD, SPANS, 1000.0, PATIENCE)
+    assert cursor.is_owed(HELD, SPANS)
+    assert cursor.is_owed(HELD, [Span(0, 99, 120)])
+    assert not cursor.is_owed(HELD, [Span(0, 100, 120), Span(1, 50, 60)])
+    assert not cursor.is_owed(Standing("ticks", "xyz", HELD.marks), SPANS)
+
+
+def test_the_offsets_of_a_topic_that_is_gone_are_forgotten() -> None:
+    _, cursor, _ = decide(Cursor(), HELD, SPANS, 1000.0, PATIENCE)
+    again = Standing("ticks", "xyz", {0: (0, 200)})
+    _, cursor, _ = decide(cursor, again, [Span(0, 0, 200)], 1001.0, PATIENCE)
+    assert cursor.next == {"0": 200}
