@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -23,6 +23,7 @@ class Cursor:
 
     Attributes:
         asked: The run key of what was asked for last.
+        begins: Topic and first offsets of it.
         tries: How often the same was asked for, as its runs had failed.
         at_s: When it was, epoch seconds.
         since_s: When unread messages were seen first, epoch seconds; None where there are none.
@@ -30,6 +31,7 @@ class Cursor:
     """
 
     asked: str = ""
+    begins: str = ""
     tries: int = 0
     at_s: float = 0.0
     since_s: float | None = None
@@ -42,7 +44,7 @@ class Cursor:
 
     def is_owed(self, held: Standing, unread: Sequence[Span]) -> bool:
         """Whether something is still unread that was asked for."""
-        return self.asked.startswith(f"{held.topic}:{held.topic_id} ") and any(
+        return self.begins.startswith(f"{held.topic}:{held.topic_id} ") and any(
             span.start < (self.next or {}).get(str(span.partition), 0) for span in unread
         )
 
@@ -71,15 +73,14 @@ def decide(
         The run key, or None; the cursor from now on; and why there is none.
     """
     if not spans:
-        return None, Cursor(next=cursor.next), f"nothing new in {held.topic}"
+        return None, replace(cursor, since_s=None), f"nothing new in {held.topic}"
     since_s = now_s if cursor.since_s is None else cursor.since_s
     rows = sum(span.stop - span.start for span in spans)
-    work = f"{held.topic}:{held.topic_id} " + " ".join(
-        f"{partition}:{start}-{stop}" for partition, start, stop in spans
-    )
-    begins = work.split("-")[0]
-    is_again = cursor.asked.split("-")[0] == begins
-    seen = Cursor(cursor.asked, cursor.tries, cursor.at_s, since_s, cursor.next)
+    topic = f"{held.topic}:{held.topic_id} "
+    work = topic + " ".join(f"{partition}:{start}-{stop}" for partition, start, stop in spans)
+    begins = topic + " ".join(f"{partition}:{start}" for partition, start, _ in spans)
+    is_again = cursor.begins == begins
+    seen = replace(cursor, since_s=since_s)
     if is_again:
         wait_s = min(LONGEST_WAIT_S, 2.0 ** (cursor.tries + 1))
         if now_s - cursor.at_s < wait_s:
@@ -88,8 +89,8 @@ def decide(
         return None, seen, f"{rows} messages wait for more, {patience.age_s:.0f} s at most"
     tries = cursor.tries + 1 if is_again else 0
     upto = {str(span.partition): span.stop for span in spans}
-    is_same = cursor.asked.startswith(f"{held.topic}:{held.topic_id} ")
-    asked = Cursor(work, tries, now_s, None, ((cursor.next or {}) if is_same else {}) | upto)
+    before = (cursor.next or {}) if cursor.begins.startswith(topic) else {}
+    asked = Cursor(work, begins, tries, now_s, None, before | upto)
     return (f"{work} again {tries}" if tries else work), asked, ""
 
 

@@ -9,6 +9,7 @@ from sensors.backfill import crypto_backfill, hourly_backfill
 from sensors.landing import crypto_inbox, dropped_files, landed_candles
 from sensors.live_days import new_days
 from sensors.topics import new_prices
+from sensors.upkeep import crypto_upkeep, hourly_upkeep
 
 
 def build(environment: str) -> dg.Definitions:
@@ -24,8 +25,9 @@ def build(environment: str) -> dg.Definitions:
             assets.live.audit_job,
             crypto_inbox,
             crypto_backfill,
+            crypto_upkeep,
         ],
-        schedules=[hourly_backfill],
+        schedules=[hourly_backfill, hourly_upkeep],
         sensors=[
             dropped_files,
             landed_candles,

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 import assets.live as live
 from resources.crypto import CryptoResource
 from resources.prices import PricesResource
+from sensors import upkeep
 from sensors.topics import new_prices
 from tests.integration.test_broker import free_port
 from tidemill import compose
@@ -20,6 +21,7 @@ from tidemill.commands import broker as command
 from tidemill.crypto import contracts as c
 from tidemill.crypto.topics import PRICES
 from tidemill.definitions import defs
+from tidemill.kafka import audit
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake import duck
 from tidemill.settings import Settings
@@ -132,6 +134,26 @@ def test_ticks_are_asked_for_once_taken_once_and_accounted_for(settings: Setting
                 f"select daily_open, daily_high, daily_low, daily_close, ticks from {bars}"
             ).fetchall()
         assert found == [(5.0, 7.0, 5.0, 6.0, 3)]
+
+
+def test_small_files_are_joined_and_nothing_else_changes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = compose.live_prices(settings)
+    for n in range(100, 104):
+        produce(settings, tick(n), "junk")
+        held = prices.held()
+        prices.consume(held, prices.unread(held))
+    monkeypatch.setattr(upkeep, "MANY_FILES", 4)
+    before = [prices.lake.snapshot(table) for table in c.LIVE]
+    resources = {"crypto": CryptoResource(home=str(settings.home))}
+    assert upkeep.crypto_upkeep.execute_in_process(resources=resources).success
+    after = [prices.lake.snapshot(table) for table in c.LIVE]
+    assert [snapshot.rows for snapshot in after] == [snapshot.rows for snapshot in before]
+    assert sum(len(snapshot.files) for snapshot in after[:3]) == 3
+    assert audit.faults(prices.lake, prices.feed) == []
+    held = prices.held()
+    assert prices.unread(held) == []
 
 
 def test_few_ticks_wait_until_they_are_old(settings: Settings) -> None:

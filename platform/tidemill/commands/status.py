@@ -1,5 +1,6 @@
 """``tidemill status``: what there is, what waits, and what does not hold."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,12 +8,15 @@ from tidemill import compose
 from tidemill.commands import show
 from tidemill.crypto import checks
 from tidemill.crypto.intake import inbox
+from tidemill.errors import TidemillError
+from tidemill.kafka import audit
+from tidemill.kafka.subscription import Subscription
 from tidemill.settings import Settings
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """The report: home, tables, symbols, pending work, failed checks."""
-    crypto = compose.crypto(settings)
+    """The report: home, tables, symbols, topics, pending work, failed checks."""
+    crypto, prices = compose.crypto(settings), compose.live_prices(settings)
     ledger = crypto.landing.ledger()
     held = {
         "conserves_rows": checks.rows_not_conserved,
@@ -26,6 +30,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "home": str(settings.home),
         "tables": [_table(crypto, table) for table in crypto.lake.tables],
         "symbols": [_symbol(symbol, ledger) for symbol in crypto.symbols()],
+        "topics": _topics(settings, prices),
         "pending": [
             {"symbol": needed.symbol, "from": needed.months.first, "to": needed.months.last}
             for needed in crypto.pending()
@@ -33,9 +38,26 @@ def status(settings: Settings) -> dict[str, Any]:
         "live_days_pending": crypto.live_dates(),
         "inbox": sorted(path.name for path in inbox.folder(crypto.landing).iterdir()),
         "failed_checks": {
-            name: differences for name, check in held.items() if (differences := check(crypto))
+            name: differences
+            for name, differences in [
+                *((name, check(crypto)) for name, check in held.items()),
+                ("ledger_adds_up", audit.faults(prices.lake, prices.feed)),
+            ]
+            if differences
         },
     }
+
+
+def _topics(settings: Settings, prices: Subscription) -> list[dict[str, Any]]:
+    """How far the lake is behind each partition; why that is not known, where no broker answers."""
+    name = prices.feed.topic.name
+    if not settings.kafka_servers and compose.broker(settings).status() is None:
+        return [{"topic": name, "state": "the embedded broker does not run"}]
+    try:
+        lags = prices.lags(prices.held())
+    except TidemillError as error:
+        return [{"topic": name, "state": str(error)}]
+    return [asdict(lag) | {"lag": lag.messages} for lag in lags]
 
 
 def _table(crypto: Any, table: Any) -> dict[str, Any]:
@@ -68,9 +90,11 @@ def _symbol(symbol: str, ledger: list[dict[str, Any]]) -> dict[str, Any]:
 def print_report(report: dict[str, Any]) -> None:
     """The report as tables."""
     show.pairs({"home": report["home"]})
-    for title in ("tables", "symbols"):
+    for title in ("tables", "symbols", "topics"):
         rows = report[title]
-        if rows:
+        if rows and "state" in rows[0]:
+            show.out.print(f"topic {rows[0]['topic']}: {rows[0]['state']}")
+        elif rows:
             show.table(list(rows[0]), [list(row.values()) for row in rows], title=title)
     for work in report["pending"]:
         show.out.print(
