@@ -113,7 +113,7 @@ class _Decoder:
             for batch in batches:
                 frame = pl.DataFrame(pl.from_arrow(batch))
                 decode(con, self.topic, frame)
-                found: pa.RecordBatchReader = con.execute(
+                found: pa.RecordBatchReader = con.sql(
                     f"select {columns} from decoded"
                 ).to_arrow_reader()
                 yield from found
