@@ -3,8 +3,9 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
+from types import FrameType
 
 from tidemill import compose
 from tidemill.commands import show
@@ -56,6 +57,8 @@ def _with_duckdb(settings: Settings, prices: Subscription, is_once: bool) -> Non
 
 
 def _with_spark(settings: Settings, prices: Subscription, is_once: bool) -> None:
+    from py4j.protocol import Py4JError
+
     from tidemill.engines.spark import session
     from tidemill.kafka.spark_stream import Stream
 
@@ -71,7 +74,8 @@ def _with_spark(settings: Settings, prices: Subscription, is_once: bool) -> None
         ).run(is_once)
         follow(True)
     finally:
-        running.stop()
+        with suppress(Py4JError, OSError):  # Ctrl-C ends the JVM too, before it can be told to
+            running.stop()
 
 
 def _days(settings: Settings) -> Callable[[bool], None]:
@@ -99,10 +103,22 @@ def _told(rows: int, dead: int, dates: tuple[str, ...]) -> None:
 @contextmanager
 def _until_interrupted() -> Iterator[None]:
     """Ctrl-C, and a request to end, are the way out, and no failure."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    asked = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
-        show.err.print("Stopped; the next start goes on from here.", style="dim")
+        pass
+    except Exception:  # a JVM that the same Ctrl-C ended is heard of first, in words of its own
+        if not asked:
+            raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        show.err.print("Stopped; the next start goes on from here.", style="dim")
