@@ -15,7 +15,7 @@ from tidemill.kafka import ledger
 from tidemill.kafka.feed import Feed, roll_forward
 from tidemill.kafka.ledger import Account
 from tidemill.kafka.spans import Span, Standing
-from tidemill.lake import lease, stream
+from tidemill.lake import duck, lease, stream
 from tidemill.lake.commit import Overtaken
 from tidemill.lake.contracts import Table
 from tidemill.lake.files import NewFile, Staged
@@ -49,6 +49,16 @@ def unread(lake: Lake, feed: Feed, held: Standing, spans: Sequence[Span]) -> lis
         if start < span.stop:
             found.append(Span(span.partition, start, span.stop))
     return found
+
+
+def known_keys(lake: Lake, feed: Feed, others: Sequence[str]) -> set[str]:
+    """The message keys that came before, and others that are known; none where any may come."""
+    if feed.max_keys is None:
+        return set()
+    with duck.cursor() as con:
+        rows = lake.snapshot(feed.table).scan()
+        came = con.execute(f'select distinct "{feed.topic.key}" from {rows}').fetchall()
+    return {*others, *(name for (name,) in came)}
 
 
 @dataclass
@@ -113,14 +123,6 @@ class Batch:
             for account in self.accounts.values()
             if account.newest_ms is not None
         ]
-
-    def known_keys(self, others: Sequence[str]) -> set[str]:
-        """The message keys in the feed's table, and ``others``; asked where there is a limit."""
-        if self.feed.max_keys is None:
-            return set(others)
-        rows = self.lake.snapshot(self.feed.table).scan()
-        came = self.con.execute(f'select distinct "{self.feed.topic.key}" from {rows}')
-        return set(others) | {name for (name,) in came.fetchall()}
 
     def write(self, table: Table, query: str) -> tuple[NewFile, ...]:
         """Write the rows of a query in ``con`` beside a table's files.

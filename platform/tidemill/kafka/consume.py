@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tidemill.errors import TidemillError
-from tidemill.kafka import reader
+from tidemill.kafka import accounts, reader
 from tidemill.kafka.accounts import Batch, taken
 from tidemill.kafka.decode import LAST_MS, decode
 from tidemill.kafka.feed import Feed
@@ -22,6 +22,7 @@ from tidemill.lake.contracts import text_literal
 from tidemill.lake.store import Lake
 
 if TYPE_CHECKING:
+    import duckdb
     import polars as pl
 
 
@@ -75,7 +76,7 @@ def consume(
     started = time.perf_counter()
 
     def fill(batch: Batch) -> None:
-        chunked = _Chunks(batch, batch.known_keys(known_keys))
+        chunked = _Chunks(batch, accounts.known_keys(lake, feed, known_keys))
         for chunk in reader.chunks(config, feed.topic.name, batch.spans):
             chunked.take(chunk)
         refuse_another(config, held)
@@ -104,6 +105,35 @@ def refuse_another(config: Mapping[str, Any], held: Standing) -> None:
         )
 
 
+def refuse_new_keys(con: "duckdb.DuckDBPyConnection", feed: Feed, known: set[str]) -> None:
+    """Admit new message keys to ``known`` as long as there is room; others' messages are dead."""
+    if feed.max_keys is None:
+        return
+    key = f'"{feed.topic.key}"'
+    come = con.execute(f"select distinct {key} from decoded where error is null")
+    strange = {name for (name,) in come.fetchall()} - known
+    if not strange:
+        return
+    new = con.execute(
+        f"select {key} from decoded where error is null and {key} in (select unnest(?)) "
+        'group by 1 order by min("partition"), min("offset")',
+        [list(strange)],
+    ).fetchall()
+    room = max(0, feed.max_keys - len(known))
+    known |= {name for (name,) in new[:room]}
+    if new[room:]:
+        con.execute(
+            f"""
+            update decoded set error = {text_literal(feed.no_room)} || {key},
+                key = raw.key, value = raw.value
+            from raw_messages raw
+            where error is null and {key} in (select unnest(?))
+                and raw."partition" = decoded."partition" and raw."offset" = decoded."offset"
+            """,
+            [[name for (name,) in new[room:]]],
+        )
+
+
 @dataclass
 class _Chunks:
     """The messages of a batch, a bounded number at a time.
@@ -120,35 +150,11 @@ class _Chunks:
         """Write the rows and the dead letters of some messages, and count them."""
         batch, con, feed = self.batch, self.batch.con, self.batch.feed
         decode(con, feed.topic, chunk)
-        self._refuse_new_keys()
+        refuse_new_keys(con, feed, self.known)
         judge(con, feed, batch.held, self._present(), batch.newest())
         batch.rows += batch.write(feed.table, taken_sql(feed))
         self._bury()
         self._count()
-
-    def _refuse_new_keys(self) -> None:
-        """Admit new message keys as long as there is room; the messages of others are dead."""
-        con, feed = self.batch.con, self.batch.feed
-        if feed.max_keys is None:
-            return
-        key = f'"{feed.topic.key}"'
-        come = con.execute(f"select distinct {key} from decoded where error is null")
-        strange = {name for (name,) in come.fetchall()} - self.known
-        if not strange:
-            return
-        new = con.execute(
-            f"select {key} from decoded where error is null and {key} in (select unnest(?)) "
-            'group by 1 order by min("partition"), min("offset")',
-            [list(strange)],
-        ).fetchall()
-        room = max(0, feed.max_keys - len(self.known))
-        self.known |= {name for (name,) in new[:room]}
-        if new[room:]:
-            con.execute(
-                f"update decoded set error = {text_literal(feed.no_room)} || {key} "
-                f"where error is null and {key} in (select unnest(?))",
-                [[name for (name,) in new[room:]]],
-            )
 
     def _present(self) -> str:
         """SQL of the rows that are in, committed or written by this batch, of the same time."""

@@ -56,7 +56,7 @@ def decode(con: "duckdb.DuckDBPyConnection", topic: Topic, messages: "pl.DataFra
     Returns:
         The table's name. Its columns: partition, offset, produced_ms, error (NULL
         where there is none), event_ms, each field of the topic, and key and value, which are kept
-        of messages that have an error.
+        of messages that have an error. ``raw_messages`` has those of all, until the next call.
     """
     import polars as pl
 
@@ -69,7 +69,6 @@ def decode(con: "duckdb.DuckDBPyConnection", topic: Topic, messages: "pl.DataFra
     )
     con.register("raw_messages", arrow)
     con.execute(f"create or replace temp table decoded as {_sql(topic)}")
-    con.unregister("raw_messages")
     return "decoded"
 
 

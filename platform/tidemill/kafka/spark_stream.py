@@ -22,7 +22,7 @@ from typing import Any
 from tidemill.errors import TidemillError
 from tidemill.kafka import feed as feeds
 from tidemill.kafka import spark as parts
-from tidemill.kafka.accounts import Batch, taken
+from tidemill.kafka.accounts import Batch, known_keys, taken
 from tidemill.kafka.spans import Span, plan
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake import files, stream
@@ -272,7 +272,7 @@ class _Micro:
         feed = self.batch.feed
         if feed.max_keys is None:
             return messages
-        known, key = self.batch.known_keys(self.known_keys), feed.topic.key
+        known, key = known_keys(self.batch.lake, feed, self.known_keys), feed.topic.key
         strange = messages.where(f.col("error").isNull() & ~f.col(key).isin(*known))
         first = strange.groupBy(key).agg(f.min("partition").alias("p"), f.min("offset").alias("o"))
         room = max(0, feed.max_keys - len(known))
