@@ -337,3 +337,41 @@ def stream(
 
     _known(domain)
     command.stream(_settings(engine), once)
+
+
+@app.command("replay-dead-letters")
+def replay_dead_letters(
+    topic: Annotated[str | None, typer.Argument(help="Topic; all by default.")] = None,
+    json: Json = False,
+) -> None:
+    """Send again the messages that could not be used and that today's rules take."""
+    from tidemill.commands import dead_letters, show
+
+    report = dead_letters.replay(_settings(), topic)
+    if json:
+        show.as_json(report)
+    else:
+        dead_letters.print_report(report)
+
+
+@app.command("accept-loss")
+def accept_loss(
+    topic: Annotated[str, typer.Argument(help="Topic.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Give up messages that retention deleted before they were read, and go on behind them."""
+    from tidemill.commands import dead_letters, show
+
+    settings = _settings()
+    gone = dead_letters.lost(settings, topic)
+    if gone and not yes:
+        told = "; ".join(f"partition {s.partition}, {s.start} to {s.stop - 1}" for s in gone)
+        typer.confirm(f"These offsets of {topic} are lost: {told}. Go on without?", abort=True)
+    found = dead_letters.accept_loss(settings, topic) if gone else []
+    if json:
+        show.as_json(found)
+    elif found:
+        show.table(list(found[0]), [list(row.values()) for row in found])
+    else:
+        show.out.print(f"{topic}: no offset was lost")

@@ -20,9 +20,9 @@ from confluent_kafka.admin._resource import ResourceType
 from tests.integration.desk import Desk, running
 from tests.unit.kafka.messages import NOON_MS, tick
 from tidemill.errors import TidemillError
+from tidemill.kafka import accounts, ledger, reader, topics
 from tidemill.kafka import consume as consuming
 from tidemill.kafka import feed as feeds
-from tidemill.kafka import ledger, reader, topics
 from tidemill.kafka.broker import Broker
 from tidemill.kafka.spans import OffsetsLost, Span
 from tidemill.lake import commit, stream
