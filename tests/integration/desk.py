@@ -95,10 +95,12 @@ class Desk:
     ) -> None:
         """Send keys and values, and wait until they are there."""
         settings = {"enable.idempotence": True, "message.max.bytes": 20_000_000}
+        settings |= {"queue.buffering.max.kbytes": 1 << 21}
         producer = Producer(self.config | settings)
         for key, value in messages:
+            while len(producer) > 50_000:
+                producer.poll(0.01)
             producer.produce(self.feed.topic.name, value, key, partition, timestamp=at_ms)
-            producer.poll(0)
         assert producer.flush(60) == 0
 
     def ticks(self, numbers: range, partition: int = 0, symbol: str = "BTCUSDT") -> None:

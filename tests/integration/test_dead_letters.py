@@ -131,6 +131,7 @@ def tidemill(home: Path, broker: Broker, *arguments: str, code: int = 0) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "tidemill", *arguments],
         env=os.environ | settings | {"TIDEMILL_MAX_SYMBOLS": "2"},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=100,
