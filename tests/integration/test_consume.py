@@ -129,8 +129,8 @@ def test_two_that_take_the_same_span_at_once_take_it_once(desk: Desk) -> None:
 
 CRASHES: list[tuple[Any, str, int]] = [
     (reader._Reading, "frame", 1),  # while reading
-    (consuming._Chunks, "_bury", 1),  # between rows and dead letters
-    (consuming._Chunks, "_count", 1),
+    (consuming.Chunks, "_bury", 1),  # between rows and dead letters
+    (consuming.Chunks, "_count", 1),
     (stream, "add", 1),  # before the ledger's commit
     (stream, "add", 2),  # before that of the dead letters
     (stream, "add", 3),  # before that of the rows

@@ -76,7 +76,7 @@ def consume(
     started = time.perf_counter()
 
     def fill(batch: Batch) -> None:
-        chunked = _Chunks(batch, accounts.known_keys(lake, feed, known_keys))
+        chunked = Chunks(batch, accounts.known_keys(lake, feed, known_keys))
         for chunk in reader.chunks(config, feed.topic.name, batch.spans):
             chunked.take(chunk)
         refuse_another(config, held)
@@ -135,7 +135,7 @@ def refuse_new_keys(con: "duckdb.DuckDBPyConnection", feed: Feed, known: set[str
 
 
 @dataclass
-class _Chunks:
+class Chunks:
     """The messages of a batch, a bounded number at a time.
 
     Attributes:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.unit.kafka.messages import NOON_MS, frame, tick
 from tidemill.crypto import live
-from tidemill.kafka.consume import _Batch
+from tidemill.kafka.accounts import Batch
+from tidemill.kafka.consume import Chunks
 from tidemill.kafka.spans import Span, Standing
 from tidemill.lake.store import Lake
 
@@ -28,11 +29,12 @@ def judged(messages: pl.DataFrame, cuts: list[int]) -> tuple[list[Any], list[Any
         held = Standing(FEED.topic.name, "id", {})
         counts = dict(messages.group_by("partition").len().rows())
         spans = [Span(partition, 0, n) for partition, n in sorted(counts.items())]
-        with _Batch(lake, FEED, held, spans, 512, ()) as batch:
+        with Batch(lake, FEED, held, spans, 512) as batch:
+            chunks = Chunks(batch, set())
             edges = [0, *sorted({min(cut, messages.height) for cut in cuts}), messages.height]
             for start, stop in pairwise(edges):
                 if start < stop:
-                    batch.take(messages[start:stop])
+                    chunks.take(messages[start:stop])
             batch.refuse_gaps()
             batch.commit()
             found: list[Any] = []
