@@ -1,5 +1,6 @@
 """Claims about what ``tidemill doctor`` finds on machines other than this one."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,14 +9,16 @@ import pytest
 from tests.unit.test_java import fake_java
 from tidemill.commands import doctor
 from tidemill.commands.doctor import Finding
+from tidemill.processes import free_port
 from tidemill.settings import Settings
 
 
 @pytest.fixture
 def found(tmp_path: Path) -> Callable[[str], Finding]:
     """What is found of one thing."""
-    settings = Settings.current(tmp_path)
-    return lambda name: next(f for f in doctor.examine(settings) if f.name == name)
+    return lambda name: next(
+        f for f in doctor.examine(Settings.current(tmp_path)) if f.name == name
+    )
 
 
 def test_java_home_goes_before_the_path_as_it_does_for_spark(
@@ -48,3 +51,17 @@ def test_a_version_that_the_project_does_not_ask_for_is_told_with_the_fix(
     assert found(name) == Finding(
         name, f"{version}, but {asked} is needed", "make -B install", is_broken=True
     )
+
+
+def test_ports_that_another_holds_are_told_before_kafka_needs_them(
+    found: Callable[[str], Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("TIDEMILL_KAFKA_PORT", str(port))
+    assert found("Kafka") == Finding("Kafka", f"ports {port} and {port + 1} are free")
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", port + 1))
+        held.listen()
+        assert found("Kafka").found == f"port {port + 1} in use"
+    monkeypatch.setenv("TIDEMILL_KAFKA_SERVERS", "broker:9092")
+    assert found("Kafka").found == "another one, at broker:9092"

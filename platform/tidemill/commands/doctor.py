@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from tidemill import instance, java
+from tidemill import compose, instance, java
 from tidemill.commands import show
 from tidemill.processes import is_free
 from tidemill.settings import Settings
@@ -40,13 +40,14 @@ class Finding:
 
 
 def examine(settings: Settings, port: int = 3000) -> list[Finding]:
-    """Look at Python, packages, Java, the port of the UI, disk and home."""
+    """Look at Python, packages, Java, the ports of the UI and of Kafka, disk and home."""
     asked = _asked(instance.SOURCE / "pyproject.toml")
     return [
         _python(),
         *[_package(name, asked[name]) for name in PACKAGES],
         _java(),
         _port(port),
+        _kafka(settings),
         _disk(settings),
     ]
 
@@ -87,6 +88,20 @@ def _port(port: int) -> Finding:
     if is_free(port):
         return Finding(f"port {port}", "free")
     return Finding(f"port {port}", "in use", "stop what holds it, or tidemill up --port 3001")
+
+
+def _kafka(settings: Settings) -> Finding:
+    """The broker that is used, or the ports that the embedded one would take."""
+    if settings.kafka_servers:
+        return Finding("Kafka", f"another one, at {settings.kafka_servers}")
+    broker = compose.broker(settings)
+    if (running := broker.status()) is not None:
+        return Finding("Kafka", f"runs at {broker.servers} (process {running.pid})")
+    taken = [port for port in (broker.port, broker.controller_port) if not is_free(port)]
+    if taken:
+        found = f"port {' and '.join(map(str, taken))} in use"
+        return Finding("Kafka", found, "stop what holds it, or set TIDEMILL_KAFKA_PORT to another")
+    return Finding("Kafka", f"ports {broker.port} and {broker.controller_port} are free")
 
 
 def _disk(settings: Settings) -> Finding:
