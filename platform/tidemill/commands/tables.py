@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from tidemill import compose
 from tidemill.commands import show
 from tidemill.errors import InputError
+from tidemill.kafka.feed import roll_forward
 from tidemill.lake.contracts import Table
 from tidemill.lake.store import Lake, utc
 from tidemill.settings import Settings
@@ -62,4 +63,6 @@ def vacuum(settings: Settings, name: str, retain_hours: int) -> None:
     """Delete what nothing needs."""
     lake = compose.lake(settings)
     table = _find(lake, name)
+    # A batch that a crash left in the ledger alone has files that no version names yet.
+    roll_forward(lake, compose.live_prices(settings).feed)
     show.out.print(f"{table.id}: {len(lake.vacuum(table, retain_hours))} files deleted")

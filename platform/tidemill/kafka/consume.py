@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tidemill.errors import TidemillError
 from tidemill.kafka import accounts, reader
 from tidemill.kafka.accounts import Batch, taken
 from tidemill.kafka.decode import LAST_MS, decode
 from tidemill.kafka.feed import Feed
 from tidemill.kafka.judge import between, judge, taken_sql
 from tidemill.kafka.ledger import Account
-from tidemill.kafka.spans import Span, Standing, standing
+from tidemill.kafka.spans import Span, Standing, refuse_another
 from tidemill.lake.contracts import text_literal
 from tidemill.lake.store import Lake
 
@@ -89,20 +88,6 @@ def consume(
     size = sum(file.size for file in batch.rows)
     dates = tuple(sorted({str(file.partition["date"]) for file in batch.rows}))
     return Consumed(tuple(batch.accounts.values()), rows, size, seconds, dates)
-
-
-def refuse_another(config: Mapping[str, Any], held: Standing) -> None:
-    """See that what was read is the topic that was asked for.
-
-    Raises:
-        TidemillError: It was deleted and created again meanwhile.
-    """
-    now = standing(config, held.topic).topic_id
-    if now != held.topic_id:
-        raise TidemillError(
-            f"{held.topic} was deleted and created again: expected the topic with the id "
-            f"{held.topic_id}, found {now}; the next run reads the new one from its start"
-        )
 
 
 def refuse_new_keys(con: "duckdb.DuckDBPyConnection", feed: Feed, known: set[str]) -> None:

@@ -109,6 +109,20 @@ def _asked(client: Any, consumer: Any, topic: str) -> Standing:
     return Standing(topic, str(found.topic_id), marks)
 
 
+def refuse_another(config: Mapping[str, Any], held: Standing) -> None:
+    """See that what was read is the topic that was asked for.
+
+    Raises:
+        TidemillError: It was deleted and created again meanwhile.
+    """
+    now = standing(config, held.topic).topic_id
+    if now != held.topic_id:
+        raise TidemillError(
+            f"{held.topic} was deleted and created again: expected the topic with the id "
+            f"{held.topic_id}, found {now}; the next run reads the new one from its start"
+        )
+
+
 def plan(reached: Mapping[int, int], held: Standing, limit: int) -> list[Span]:
     """Choose the next spans to read, at most ``limit`` messages a partition.
 

@@ -23,7 +23,7 @@ from tidemill.errors import TidemillError
 from tidemill.kafka import feed as feeds
 from tidemill.kafka import spark as parts
 from tidemill.kafka.accounts import Batch, known_keys, taken
-from tidemill.kafka.spans import Span, plan
+from tidemill.kafka.spans import Span, plan, refuse_another
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake import files, stream
 from tidemill.lake.contracts import Table
@@ -223,12 +223,7 @@ class Stream:
         Raises:
             TidemillError: It was deleted and created again.
         """
-        now = self.subscription.held()
-        if now.topic_id != self.held.topic_id:
-            raise TidemillError(
-                f"topic {now.topic} was deleted and created again while it was read; start the "
-                "stream again to read the new one"
-            )
+        refuse_another(self.subscription.config, self.held)
 
 
 @dataclass
