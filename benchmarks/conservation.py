@@ -1,0 +1,207 @@
+"""Kills every process of the live path in turn, at random moments, and counts what is there then.
+
+    python benchmarks/conservation.py --messages 1000000 --kills 20 --seed 7
+
+A new home gets its own broker, ``tidemill up`` and ``tidemill produce crypto FILE --resume``, all
+as a user starts them, on free ports. While the file's ticks go in, the producer, a run in the
+middle of its work, the Dagster daemon, the code server, the whole of ``up`` and the broker are
+killed with SIGKILL in turn; what does not come back by itself is started again, as a user would.
+Once the sensors have caught up, the conservation table is printed: what the broker holds beside
+what became of it. The exit code is 1 where anything is lost or doubled, with the differences.
+"""
+
+import argparse
+import random
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+from benchmarks import accounts
+from benchmarks.live_path import LivePath
+from tidemill.crypto.simulator import Faults, Market, simulate
+from tidemill.errors import TidemillError
+from tidemill.settings import Settings
+
+CLEAN = Faults(0, 1, 0, 0, 0, 0)
+SYMBOLS = 10
+KILL_TAKES_S = 12
+"""How long a kill and what starts again take, roughly; sets how fast ticks are sent."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to do.
+
+    Attributes:
+        messages: Ticks to send; rounded up to whole candles of each symbol.
+        kills: How many processes are killed; each kind once before any comes again.
+        seed: Of the data, the order of the kills and their moments.
+        minutes: How long it may take after the last kill until all is consumed.
+    """
+
+    messages: int
+    kills: int
+    seed: int
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial.
+
+    Attributes:
+        found: Broker against lake.
+        kills: How many, by what was hit.
+        produced_s: From the first message until the last one was acknowledged, seconds.
+        caught_up_s: From then, and the last kill, until the lake had it all, seconds.
+    """
+
+    found: accounts.Accounts
+    kills: dict[str, int]
+    produced_s: float
+    caught_up_s: float
+
+
+def run(trial: Trial, home: Path, say: Callable[[str], None]) -> Outcome:
+    """Do a trial in a new home.
+
+    Raises:
+        TimeoutError: The lake has not caught up in time.
+    """
+    file, ticks = candles(home / "candles.csv", trial)
+    settings = replace(Settings.current(home), lake=home / "lake", kafka_port=free_port())
+    rng = random.Random(trial.seed)
+    rate = ticks / max(10, trial.kills * KILL_TAKES_S)
+    path = LivePath(settings, free_port(), file, rate, rng)
+    with path.running():
+        began = time.monotonic()
+        path.produce()
+        kills = _kill(path, trial.kills, rng, say)
+        while not path.has_produced():
+            time.sleep(0.2)
+        produced = time.monotonic()
+        say(f"{ticks:,} ticks sent after {produced - began:.0f} s")
+        _wait(settings, produced + 60 * trial.minutes)
+        caught_up = time.monotonic()
+        found = accounts.take(settings, file, ticks)
+    return Outcome(found, dict(sorted(kills.items())), produced - began, caught_up - produced)
+
+
+def _kill(
+    path: LivePath, number: int, rng: random.Random, say: Callable[[str], None]
+) -> Counter[str]:
+    """Kill so many, each kind in turn and each turn in another order; tells what was hit."""
+    kills: Counter[str] = Counter()
+    kinds = path.kinds()
+    while kills.total() < number:
+        for kind in rng.sample(sorted(kinds), len(kinds))[: number - kills.total()]:
+            time.sleep(rng.uniform(1, 5))
+            began = time.monotonic()
+            hit = kinds[kind]()
+            say(f"{hit or f'no {kind} to kill'} ({time.monotonic() - began:.1f} s)")
+            kills[hit or f"none: {kind}"] += 1
+    return kills
+
+
+def _wait(settings: Settings, deadline: float) -> None:
+    while not _is_caught_up(settings):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the lake has not caught up; see up.log and the Dagster UI's runs")
+        time.sleep(1)
+
+
+def _is_caught_up(settings: Settings) -> bool:
+    try:
+        return accounts.is_caught_up(settings)
+    except TidemillError:  # the broker is on its way back
+        return False
+
+
+def candles(path: Path, trial: Trial) -> tuple[Path, int]:
+    """Write a file of candles that gives at least so many ticks, and say how many it gives."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    minutes = -(-trial.messages // (4 * SYMBOLS))
+    with path.open("w") as file, tempfile.TemporaryDirectory() as folder:
+        file.write("symbol,timestamp,open,high,low,close,volume\n")
+        for number in range(SYMBOLS):
+            symbol, part = f"SIM{chr(65 + number)}USDT", Path(folder) / f"{number}.csv"
+            market = Market(symbol, date(2026, 1, 5), minutes, 50.0 * (number + 1), "kaggle_eth")
+            simulate(part, market, CLEAN, trial.seed)
+            lines = part.read_text().splitlines(keepends=True)[1:]
+            file.writelines(f"{symbol},{line}" for line in lines)
+    return path, 4 * minutes * SYMBOLS
+
+
+def free_port() -> int:
+    """A port that is free, as is the next."""
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+def table(outcome: Outcome) -> Iterator[str]:
+    """The conservation table, line by line."""
+    found = outcome.found
+    sums = [sum(column) for column in zip(*found.lines, strict=True)][1:]
+    for line in (accounts.COLUMNS, *found.lines, ("all", *sums)):
+        yield " ".join(
+            f"{value:>10,}" if isinstance(value, int) else f"{value:>10}" for value in line
+        )
+    yield ""
+    for name, number in found.whole.items():
+        yield f"{name:<44}{number:>12,}"
+    yield ""
+    for hit, number in outcome.kills.items():
+        yield f"killed: {hit:<36}{number:>12,}"
+    yield f"sent within {outcome.produced_s:.0f} s; caught up {outcome.caught_up_s:.0f} s later"
+    yield "nothing lost, nothing doubled" if not found.differences else "DIFFERENCES"
+    yield from found.differences
+
+
+@contextmanager
+def _folder(home: Path | None) -> Iterator[Path]:
+    """A new home; one that nobody named goes again."""
+    if home is None:
+        with tempfile.TemporaryDirectory(prefix="tidemill-", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+        return
+    if home.exists() and any(home.iterdir()):
+        raise SystemExit(f"{home}: expected a new folder, found one that holds something")
+    yield home.absolute()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The script."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--minutes", type=float, default=15, help="until all must be consumed")
+    parser.add_argument("--home", type=Path, help="a new folder, which stays")
+    asked = parser.parse_args(arguments)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:6.1f} s  {text}", file=sys.stderr, flush=True)
+
+    with _folder(asked.home) as home:
+        outcome = run(Trial(asked.messages, asked.kills, asked.seed, asked.minutes), home, say)
+    print("\n".join(table(outcome)))
+    return 1 if outcome.found.differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""The whole live path of one home as processes of its own, and how each of them is killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from tidemill import compose
+from tidemill.crypto import contracts as c
+from tidemill.settings import Settings
+
+START_S = 180
+APPEARS_S = 60
+
+
+class LivePath:
+    """The processes of a home: ``up`` with its children, the broker, a producer.
+
+    Args:
+        settings: Of the home; its ``kafka_port`` and the next one are used.
+        ui_port: Of the Dagster UI.
+        file: Candles to replay.
+        rate: Messages a second.
+        rng: Says when a kill falls.
+    """
+
+    def __init__(
+        self, settings: Settings, ui_port: int, file: Path, rate: float, rng: random.Random
+    ) -> None:
+        """Nothing starts yet."""
+        self.settings = settings
+        self.ui_port = ui_port
+        self.file = file
+        self.rate = rate
+        self.rng = rng
+        self.environment = os.environ | {
+            "TIDEMILL_HOME": str(settings.home),
+            "TIDEMILL_KAFKA_PORT": str(settings.kafka_port),
+        }
+        for name in ("TIDEMILL_LAKE", "TIDEMILL_KAFKA_SERVERS", "DAGSTER_HOME"):
+            self.environment.pop(name, None)
+        self._up: subprocess.Popen[bytes] | None = None
+        self._producer: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run ``up`` beside the block; nothing of the home is left behind it."""
+        with ExitStack() as stack:
+            stack.callback(self._end_all)
+            self.start_up()
+            yield
+
+    def start_up(self) -> None:
+        """Start ``tidemill up`` and wait until its UI answers."""
+        log = self.settings.home / "up.said"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as said:
+            said.write(b"-- started\n")
+            said.flush()
+            self._up = self._tidemill("up", "--no-sample", "--port", str(self.ui_port), into=said)
+        deadline = time.monotonic() + START_S
+        while b"Ctrl-C stops" not in log.read_bytes().rpartition(b"-- started")[2]:
+            if self._up.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"tidemill up did not start; see {log}")
+            time.sleep(0.2)
+
+    def produce(self) -> None:
+        """Start the replay, behind what the topic has."""
+        with (self.settings.home / "produce.said").open("ab") as said:
+            arguments = ("produce", "crypto", str(self.file), "--rate", str(self.rate), "--resume")
+            self._producer = self._tidemill(*arguments, "--json", into=said)
+
+    def has_produced(self) -> bool:
+        """Whether the replay ended by itself; one that failed is started again."""
+        assert self._producer is not None
+        code = self._producer.poll()
+        if code:
+            self.produce()
+        return code == 0
+
+    def kinds(self) -> dict[str, Callable[[], str | None]]:
+        """What kills what; each tells the victim, or None where there was none to kill."""
+        return {
+            "producer": self.kill_producer,
+            "run": self.kill_run,
+            "daemon": lambda: self._kill_child("dagster._daemon", is_fatal=True),
+            "code server": lambda: self._kill_child("api grpc"),
+            "up": self.kill_up,
+            "broker": self.kill_broker,
+        }
+
+    def kill_producer(self) -> str | None:
+        """Kill the replay while it sends, and go on with it."""
+        assert self._producer is not None
+        if self._producer.poll() is not None:
+            return None
+        self._producer.kill()
+        self._producer.wait()
+        self.produce()
+        return "producer"
+
+    def kill_run(self) -> str | None:
+        """Kill a run that takes ticks: as soon as it writes, or at any moment of it."""
+        is_aimed = self.rng.random() < 0.7
+        before = self._files()
+        run = self._wait_for_run()
+        if run is None:
+            return None
+        deadline = time.monotonic() + 20
+        while is_aimed and self._files() <= before and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(self.rng.uniform(0, 0.4 if is_aimed else 5))
+        stage = self._stage(before)
+        family = [run]
+        with suppress(psutil.NoSuchProcess):
+            family += run.children(recursive=True)
+        return f"run, {stage}" if sum(map(_kill, family)) else None
+
+    def kill_up(self) -> str | None:
+        """Kill ``up`` alone or with all of its session, then start it again."""
+        assert self._up is not None
+        children = [p for p in self.processes() if "kafka.Kafka" not in _line(p)]
+        is_whole = self.rng.random() < 0.5
+        self._up.kill()
+        self._up.wait()
+        if is_whole:
+            for process in children:
+                _kill(process)
+        time.sleep(self.rng.uniform(0, 3))
+        self.start_up()
+        return "up and all its processes" if is_whole else "up alone"
+
+    def kill_broker(self) -> str | None:
+        """Kill the broker, and start it again after some seconds."""
+        broker = compose.broker(self.settings)
+        running = broker.status()
+        if running is None or not _kill(psutil.Process(running.pid)):
+            return None
+        time.sleep(self.rng.uniform(0, 5))
+        self._tidemill("broker", "start", into=subprocess.DEVNULL).wait()
+        return "broker"
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the home, but the producer and this one."""
+        mine = {os.getpid(), self._producer.pid if self._producer else 0}
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+                home = process.environ().get("TIDEMILL_HOME")
+                if home == str(self.settings.home) and process.pid not in mine:
+                    found.append(process)
+        return found
+
+    def _kill_child(self, part: str, is_fatal: bool = False) -> str | None:
+        """Kill a process of ``dagster dev``; start all again where it cannot go on without."""
+        victims = [p for p in self.processes() if part in _line(p)]
+        if not victims or not _kill(victims[0]):
+            return None
+        assert self._up is not None
+        if is_fatal:
+            with suppress(subprocess.TimeoutExpired):
+                self._up.wait(60)
+            if self._up.poll() is not None:
+                self.start_up()
+        return part
+
+    def _wait_for_run(self) -> psutil.Process | None:
+        """The process of a run that has just started."""
+        known = {run.pid for run in self._runs()}
+        deadline = time.monotonic() + APPEARS_S
+        while time.monotonic() < deadline:
+            new = [run for run in self._runs() if run.pid not in known]
+            if new:
+                return new[0]
+            time.sleep(0.02)
+        return None
+
+    def _runs(self) -> list[psutil.Process]:
+        """The processes that the code servers of the home started."""
+        servers = [
+            p for p in psutil.process_iter(["cmdline"]) if "grpc" in (p.info["cmdline"] or ())
+        ]
+        found = []
+        for server in servers:
+            with suppress(psutil.Error):
+                if server.environ().get("TIDEMILL_HOME") == str(self.settings.home):
+                    found += [p for p in server.children() if "spawn_main" in _line(p)]
+        return found
+
+    def _files(self) -> set[Path]:
+        """What is in the folder of live prices, and the commits of the ledger."""
+        lake = self.settings.lake / "crypto"
+        commits = (lake / c.CONSUMED_SPANS.name / "_delta_log").glob("*.json")
+        return {*(lake / c.LIVE_PRICES.name).rglob("*.parquet"), *commits}
+
+    def _stage(self, before: set[Path]) -> str:
+        """How far the tables are in what a run writes."""
+        lake = self.settings.lake / "crypto"
+        new = [path for path in self._files() - before if path.suffix == ".json"]
+        if not new:
+            return "rows written" if self._files() > before else "nothing written"
+        last = max(path.stat().st_mtime for path in new)
+        rows = (lake / c.LIVE_PRICES.name / "_delta_log").glob("*.json")
+        is_in = any(path.stat().st_mtime >= last for path in rows)
+        return "rows committed" if is_in else "ledger committed, rows not"
+
+    def _tidemill(self, *arguments: str, into: IO[bytes] | int) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "tidemill", *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=into,
+            stderr=subprocess.STDOUT,
+        )
+
+    def _end_all(self) -> None:
+        for child in (self._producer, self._up):
+            if child is not None and child.poll() is None:
+                child.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(90)
+        compose.broker(self.settings).stop()
+        for process in self.processes():
+            _kill(process)
+
+
+def _line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _kill(process: psutil.Process) -> bool:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True
