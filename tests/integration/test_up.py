@@ -110,6 +110,30 @@ def test_after_a_kill_it_starts_again_and_ends_what_was_left(tmp_path: Path) -> 
     assert until(lambda: not of_home(home), 40), of_home(home)
 
 
+def test_a_killed_code_server_comes_back_and_sensors_go_on(tmp_path: Path) -> None:
+    home, port = tmp_path / "home", free_port()
+    process = start(home, port)
+    try:
+        (server,) = [p for p in of_home(home) if "grpc" in p.cmdline()]
+        server.kill()
+        assert until(lambda: _ticks(port, home), 120)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+    assert process.returncode == 0
+    assert not of_home(home)
+
+
+def _ticks(port: int, home: Path) -> bool:
+    """Whether a new code server answers."""
+    try:
+        nodes = ask(port, "{repositoriesOrError{... on RepositoryConnection{nodes{name}}}}")
+    except OSError:
+        return False
+    lives = [p for p in of_home(home) if "grpc" in p.cmdline()]
+    return bool(lives and nodes["repositoriesOrError"].get("nodes"))
+
+
 def test_a_signal_while_the_child_starts_leaves_no_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -26,6 +26,9 @@ from tidemill.settings import Settings
 HOST = "127.0.0.1"
 START_S = 120
 GRACE_S = 10
+LOOK_S = 2
+LOOKS = 3
+"""How often in a row the code server must be missing; a reload puts another in its place."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -119,6 +122,20 @@ def _whole() -> Iterator[None]:
 
 
 def _serve(settings: Settings, port: int) -> None:
+    """Run Dagster until it ends, again each time it has lost its code server."""
+    is_again = False
+    while _is_lost(settings, port, is_again):
+        _on_stop(_stop)
+        is_again = True
+        show.err.print("Dagster's code server had ended, so Dagster is started again.")
+
+
+def _is_lost(settings: Settings, port: int, is_again: bool) -> bool:
+    """Run Dagster until its code server is gone, or, False, until it ends in peace.
+
+    Raises:
+        TidemillError: It did not start, or ended by itself.
+    """
     log = settings.home / "up.log"
     child = None
     try:
@@ -134,19 +151,59 @@ def _serve(settings: Settings, port: int) -> None:
             )
         )
         _wait_until_up(child, port, log)
-        show.out.print(f"Dagster UI:  http://{HOST}:{port}")
-        show.out.print('Query:       tidemill sql "select * from crypto.merged_daily_ohlc limit 5"')
-        show.out.print("Live:        tidemill produce crypto --speed 60x")
-        show.out.print(f"Log:         {log}")
-        show.out.print("Ctrl-C stops all of it.")
+        if not is_again:
+            _tell(port, log)
+        if _loses_code_server(child):
+            with _whole():
+                end(child.pid)
+                child.wait()
+                child = None
+            return True
         if code := child.wait():
             raise TidemillError(f"the Dagster UI ended by itself with code {code}; see {log}")
+        return False
     finally:
         _on_stop(signal.SIG_IGN)
         if child is not None:
             end(child.pid)
             child.wait()
         _note(settings).unlink(missing_ok=True)
+
+
+def _tell(port: int, log: Path) -> None:
+    show.out.print(f"Dagster UI:  http://{HOST}:{port}")
+    show.out.print('Query:       tidemill sql "select * from crypto.merged_daily_ohlc limit 5"')
+    show.out.print("Live:        tidemill produce crypto --speed 60x")
+    show.out.print(f"Log:         {log}")
+    show.out.print("Ctrl-C stops all of it.")
+
+
+def _loses_code_server(child: "subprocess.Popen[bytes]") -> bool:
+    """Wait until the code server below ``dagster dev`` is gone, or, False, that itself has ended.
+
+    Dagster starts no other one: sensors would fail, without a word in the terminal, until somebody
+    reloads the location by hand.
+    """
+    missing = 0
+    while missing < LOOKS:
+        time.sleep(LOOK_S)
+        if child.poll() is not None:
+            return False
+        missing = 0 if _has_code_server(child.pid) else missing + 1
+    return True
+
+
+def _has_code_server(pid: int) -> bool:
+    """Whether one lives among the descendants of a process."""
+    try:
+        family = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return False
+    for process in family:
+        with suppress(psutil.NoSuchProcess):  # a zombie is one, too
+            if "grpc" in process.cmdline():
+                return True
+    return False
 
 
 def _start(port: int, home: Path, output: IO[str]) -> "subprocess.Popen[bytes]":
