@@ -24,11 +24,13 @@ class Accounts:
     """What was found.
 
     Attributes:
+        held: What the broker held.
         lines: A row a partition: ``COLUMNS``, all but the first in messages.
         whole: Figures of all partitions, by name.
         differences: What does not agree, in words; empty where nothing is lost or doubled.
     """
 
+    held: Standing
     lines: Sequence[tuple[int, ...]]
     whole: dict[str, int]
     differences: Sequence[str]
@@ -42,16 +44,17 @@ def is_caught_up(settings: Settings) -> bool:
     return not crypto.live().dates and not crypto.unmerged()
 
 
-def take(settings: Settings, candles: Path, ticks: int) -> Accounts:
+def take(settings: Settings, candles: Path, ticks: int, held: Standing | None = None) -> Accounts:
     """Compare broker, ledger, rows and days.
 
     Args:
         settings: Of the home.
         candles: The file that was replayed.
         ticks: How many ticks it gives.
+        held: What the broker holds; it is asked where none is given.
     """
     prices, crypto = compose.live_prices(settings), compose.crypto(settings)
-    held = prices.held()
+    held = held or prices.held()
     lines = _lines(prices.lake.snapshot, held)
     whole = _whole(prices.lake.snapshot(c.LIVE_PRICES).scan())
     whole |= {"ticks of the file": ticks, "broker": sum(line[1] for line in lines)}
@@ -76,7 +79,7 @@ def take(settings: Settings, candles: Path, ticks: int) -> Accounts:
         ),
     }
     found += [f"{name}: {row}" for name, rows in told.items() for row in rows]
-    return Accounts(lines, whole, found)
+    return Accounts(held, lines, whole, found)
 
 
 def _lines(snapshot: Callable[[Table], Snapshot], held: Standing) -> list[tuple[int, ...]]:

@@ -109,7 +109,7 @@ class LivePath:
 
     def kill_run(self) -> str | None:
         """Kill a run that takes ticks: as soon as it writes, or at any moment of it."""
-        is_aimed = self.rng.random() < 0.7
+        is_aimed = self.rng.random() < 0.75
         before = self._files()
         run = self._wait_for_run()
         if run is None:
@@ -117,7 +117,7 @@ class LivePath:
         deadline = time.monotonic() + 20
         while is_aimed and self._files() <= before and time.monotonic() < deadline:
             time.sleep(0.005)
-        time.sleep(self.rng.uniform(0, 0.4 if is_aimed else 5))
+        time.sleep(self.rng.uniform(0, 0.15 if is_aimed else 5))
         stage = self._stage(before)
         family = [run]
         with suppress(psutil.NoSuchProcess):
