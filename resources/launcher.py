@@ -1,14 +1,23 @@
-"""Starts runs as Dagster does by default, and can tell whether the process of a run still lives.
+"""Starts Dagster's runs as it does by default, and can tell whether a run still lives.
+
 
 The code server sees that a process it started ended. Where both were killed nobody would, and the
 run would count as at work for ever, so that no sensor would ask for another.
 """
+
+import sys
 
 import psutil
 from dagster import DagsterEventType, DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 
 _CLOCKS_DIFFER_S = 2.0
+_LOOK_S = 1
+
+# The daemon looks at sensors every five seconds, whatever interval they ask for, and has no setting
+# for it. This module is loaded by the daemon with the instance; other processes have no such loop.
+if (_loop := sys.modules.get("dagster._daemon.sensor")) is not None:
+    _loop.MIN_INTERVAL_LOOP_TIME = _LOOK_S  # type: ignore[attr-defined]
 
 
 class WatchedRunLauncher(DefaultRunLauncher):

@@ -56,3 +56,13 @@ def test_a_process_younger_than_the_run_is_another_one(
     an_hour_ago = time.time() - 3600
     monkeypatch.setattr(WatchedRunLauncher, "_process", lambda *_: (os.getpid(), an_hour_ago))
     assert health(of, os.getpid()) is WorkerStatus.FAILED
+
+
+def test_the_daemon_looks_at_sensors_as_often_as_they_ask() -> None:
+    code = (
+        "import dagster._daemon.sensor as loop, resources.launcher; "
+        "assert 'sleep_time = max(0, MIN_INTERVAL_LOOP_TIME' in open(loop.__file__).read(); "
+        "print(loop.MIN_INTERVAL_LOOP_TIME)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
