@@ -1,4 +1,5 @@
 """Starts Dagster's runs as it does by default, and can tell whether a run still lives.
+
 The code server sees that a process it started ended. Where both were killed nobody would, and the
 run would count as at work for ever, so that no sensor would ask for another.
 """

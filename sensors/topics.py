@@ -10,11 +10,16 @@ import dagster as dg
 
 from assets.live import TAKEN, Reading, live_job
 from sensors.landing import AT_WORK
+from tidemill import compose
+from tidemill.crypto import contracts as c
+from tidemill.crypto.build import Crypto
 from tidemill.kafka.spans import Span, Standing
 from tidemill.kafka.subscription import Subscription
 from tidemill.settings import Settings
 
 LONGEST_WAIT_S = 300.0
+RETRY_S = 60
+"""Days that wait are asked for again after this long."""
 
 
 @dataclass(frozen=True)
@@ -100,22 +105,35 @@ def decide(
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def new_prices(
-    context: dg.SensorEvaluationContext, prices: dg.ResourceParam[Subscription]
+    context: dg.SensorEvaluationContext,
+    prices: dg.ResourceParam[Subscription],
+    crypto: dg.ResourceParam[Crypto],
 ) -> dg.SensorResult:
-    """Asks for a run over what is new in the topic of live prices.
+    """Asks for a run over what is new in the topic of live prices, or over days that wait.
 
     The next run is asked for once the lake has what the last one was asked for, be it still at its
     reports. The cursor holds the next offset by partition. A broker that does not answer, and
     offsets that retention took unread, fail the tick with their reason.
     """
+    settings = Settings.current()
+    if not settings.kafka_servers and compose.broker(settings).status() is None:
+        return dg.SensorResult(
+            skip_reason="the embedded broker does not run: 'tidemill broker start' starts it"
+        )
     held = prices.held()
     spans = prices.unread(held)
     cursor = Cursor.of(context.cursor)
-    if cursor.is_owed(held, spans) and context.instance.get_runs_count(
+    at_work = context.instance.get_runs_count(
         dg.RunsFilter(job_name=live_job.name, statuses=AT_WORK)
-    ):
+    )
+    if at_work and cursor.is_owed(held, spans):
         return dg.SensorResult(skip_reason=f"the run over {cursor.asked} has not committed yet")
-    settings = Settings.current()
+    if not spans and not at_work and (days := crypto.live_dates()):
+        # Their run ended between the ticks and the days, or somebody else took the ticks.
+        version = crypto.lake.snapshot(c.LIVE_PRICES).version
+        work = f"{held.topic} days of {version} {time.time() // RETRY_S:.0f}"
+        context.log.info(f"days that wait: {', '.join(map(str, days))}")
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=work)], cursor=str(cursor))
     patience = Patience(settings.batch_rows, settings.batch_age_s)
     key, cursor, why = decide(cursor, held, spans, time.time(), patience)
     if key is None:

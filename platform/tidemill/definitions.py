@@ -9,7 +9,7 @@ from sensors.backfill import crypto_backfill, hourly_backfill
 from sensors.landing import crypto_inbox, dropped_files, landed_candles
 from sensors.live_days import new_days
 from sensors.topics import new_prices
-from sensors.upkeep import crypto_upkeep, hourly_upkeep
+from sensors.upkeep import crypto_upkeep, hourly_audit, hourly_upkeep
 
 
 def build(environment: str) -> dg.Definitions:
@@ -27,7 +27,7 @@ def build(environment: str) -> dg.Definitions:
             crypto_backfill,
             crypto_upkeep,
         ],
-        schedules=[hourly_backfill, hourly_upkeep],
+        schedules=[hourly_backfill, hourly_upkeep, hourly_audit],
         sensors=[
             dropped_files,
             landed_candles,

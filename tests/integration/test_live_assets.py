@@ -21,6 +21,7 @@ from tidemill.commands import broker as command
 from tidemill.crypto import contracts as c
 from tidemill.crypto.topics import PRICES
 from tidemill.definitions import defs
+from tidemill.errors import TidemillError
 from tidemill.kafka import audit
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake import duck
@@ -68,7 +69,9 @@ def asked(
     instance: dg.DagsterInstance, prices: Subscription, cursor: str | None
 ) -> dg.SensorResult:
     context = dg.build_sensor_context(
-        instance=instance, cursor=cursor, resources={"prices": prices}
+        instance=instance,
+        cursor=cursor,
+        resources={"prices": prices, "crypto": compose.crypto(Settings.current())},
     )
     result = new_prices(context)
     assert isinstance(result, dg.SensorResult)
@@ -146,7 +149,10 @@ def test_small_files_are_joined_and_nothing_else_changes(
         prices.consume(held, prices.unread(held))
     monkeypatch.setattr(upkeep, "MANY_FILES", 4)
     before = [prices.lake.snapshot(table) for table in c.LIVE]
-    resources = {"crypto": CryptoResource(home=str(settings.home))}
+    resources = {
+        "crypto": CryptoResource(home=str(settings.home)),
+        "prices": PricesResource(home=str(settings.home)),
+    }
     assert upkeep.crypto_upkeep.execute_in_process(resources=resources).success
     after = [prices.lake.snapshot(table) for table in c.LIVE]
     assert [snapshot.rows for snapshot in after] == [snapshot.rows for snapshot in before]
@@ -194,16 +200,33 @@ def test_a_run_that_was_asked_for_a_topic_that_is_gone_takes_nothing(settings: S
         assert prices.lake.snapshot(c.LIVE_PRICES).rows == before + 3
 
 
-def test_a_broker_that_does_not_answer_fails_the_tick(settings: Settings) -> None:
+def test_a_broker_that_does_not_answer_fails_the_tick_and_one_that_is_not_started_is_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compose.broker(settings).stop()
     try:
-        with (
-            dg.DagsterInstance.ephemeral() as instance,
-            pytest.raises(Exception, match="crypto_prices"),
-        ):
-            asked(instance, compose.live_prices(settings), None)
+        with dg.DagsterInstance.ephemeral() as instance:
+            quiet = asked(instance, compose.live_prices(settings), None)
+            assert quiet.skip_reason is not None
+            assert "broker start" in str(quiet.skip_reason.skip_message)
+            servers = compose.broker(settings).servers
+            monkeypatch.setenv("TIDEMILL_KAFKA_SERVERS", servers)
+            with pytest.raises(TidemillError, match="crypto_prices"):
+                asked(instance, compose.live_prices(settings), None)
     finally:
         command.ensure(settings)
+
+
+def test_days_that_wait_are_asked_for_though_no_message_is_new(settings: Settings) -> None:
+    prices = compose.live_prices(settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        produce(settings, tick(200, 9.0))
+        held = prices.held()
+        prices.consume(held, prices.unread(held))
+        (request,) = asked(instance, prices, None).run_requests or []
+        assert " days of " in str(request.run_key)
+        assert made(instance, settings, request.run_config or None).success
+        assert not asked(instance, prices, None).run_requests
 
 
 def test_the_jobs_are_what_the_sensor_targets() -> None:

@@ -136,7 +136,7 @@ class _Live:
     def __init__(self, settings: Settings, order: Order) -> None:
         """Nothing is asked yet."""
         self._settings = settings
-        self._symbols = [symbol_from(symbol) for symbol in order.symbols]
+        self._symbols = [symbol_from(symbol) for symbol in order.symbols] or _real(settings)
         self._skipped = 0
 
     @contextmanager
@@ -153,6 +153,15 @@ class _Live:
     def told(self) -> dict[str, Any]:
         """What the account says besides: entries of answers that could not be used."""
         return {"skipped": self._skipped}
+
+
+def _real(settings: Settings) -> list[str]:
+    """The pairs that have landed and are not simulated, else two that everybody knows.
+
+    An exchange has thousands: all of them would be more than may be registered.
+    """
+    landed = [s for s in compose.crypto(settings).symbols() if not s.startswith("SIM")]
+    return landed or ["BTCUSDT", "ETHUSDT"]
 
 
 class _Replay:

@@ -10,11 +10,14 @@ from types import FrameType
 from tidemill import compose
 from tidemill.commands import show
 from tidemill.crypto.topics import TOPICS
+from tidemill.errors import TidemillError
 from tidemill.kafka import topics
+from tidemill.kafka.spans import OffsetsLost, Span
 from tidemill.kafka.subscription import Subscription
 from tidemill.settings import Settings
 
 EVERY_S = 1.0
+AWAY_S = 5.0
 DAYS_EVERY_S = 5.0
 """How often the days of new ticks are made again; each takes a look at all ticks of its day."""
 
@@ -44,11 +47,20 @@ def stream(settings: Settings, is_once: bool) -> None:
 def _with_duckdb(settings: Settings, prices: Subscription, is_once: bool) -> None:
     follow = _days(settings)
     while True:
-        held = prices.held()
-        spans = prices.unread(held)
-        if spans:
-            done = prices.consume(held, spans)
-            _told(done.rows, done.total("dead"), done.dates)
+        spans: list[Span] = []
+        try:
+            held = prices.held()
+            spans = prices.unread(held)
+            if spans:
+                done = prices.consume(held, spans)
+                _told(done.rows, done.total("dead"), done.dates)
+        except OffsetsLost:
+            raise
+        except TidemillError as error:  # a broker that is away comes back
+            if is_once:
+                raise
+            show.marked(show.err, "waits:", str(error), "yellow")
+            time.sleep(AWAY_S)
         follow(is_once and not spans)
         if is_once and not spans:
             return

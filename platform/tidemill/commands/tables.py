@@ -45,6 +45,13 @@ def rollback(settings: Settings, name: str, to: str) -> None:
     """Make a table what it was."""
     lake = compose.lake(settings)
     table = _find(lake, name)
+    feed = compose.live_prices(settings).feed
+    if table in (feed.table, feed.spans, feed.dead):
+        raise InputError(
+            f"{table.id} goes with the offsets that other tables have reached: it cannot go back "
+            "alone; 'tidemill sql --as-of' shows what it was, and after 'tidemill reset' the "
+            "topic is read again"
+        )
     version = lake.rollback(table, utc(to))
     show.out.print(f"{table.id} is what it was at {to}, as version {version}")
 

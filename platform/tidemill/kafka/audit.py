@@ -1,5 +1,6 @@
 """Whether the ledger of a feed adds up, and whether the tables hold what it says."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,12 @@ from tidemill.lake.contracts import text_literal
 from tidemill.lake.store import Lake
 
 Differences = list[dict[str, Any]]
+
+Bounds = dict[tuple[str, int], tuple[int, int]]
+"""First offset, and the one after the last, by topic id and partition."""
+
+ON_THEIR_WAY_S = 3.0
+"""How long rows may be behind the ledger before that is a fault."""
 
 
 def faults(lake: Lake, feed: Feed, topic_id: str = "", within: Sequence[Span] = ()) -> Differences:
@@ -29,14 +36,28 @@ def faults(lake: Lake, feed: Feed, topic_id: str = "", within: Sequence[Span] = 
         topic_id: Of the run's topic.
         within: The run's spans; all where there are none.
     """
-    ledger, rows, dead = (lake.snapshot(t).scan() for t in (feed.spans, feed.table, feed.dead))
     whose = f"topic = {text_literal(feed.topic.name)}"
-    floors = _floors(f"{ledger} where {whose}", topic_id, within) if within else None
+    names = _names(lake, feed, whose)
+    # Rows and dead letters first: what the ledger has more by then is on its way into them.
+    (rows, rows_at), (dead, dead_at) = (
+        stream.standing(lake, table, names) for table in (feed.table, feed.dead)
+    )
+    ledger = lake.snapshot(feed.spans).scan()
+    bounds = {names[n]: (0, min(rows_at.get(n, 0), dead_at.get(n, 0))) for n in names}
+    if within:
+        bounds = _bounds(f"{ledger} where {whose}", topic_id, within, bounds)
     spans = (
         f"(select * exclude (staged) from {ledger} where {whose} "
-        f"and {_from('start', topic_id, floors)})"
+        f"and {_inside('start', 'stop', bounds)})"
     )
-    had_since = f"{whose} and {_from('offset', topic_id, floors)}"
+
+    def looked_at(reached: Mapping[str, int]) -> str:
+        """SQL of the rows to count: of a run's spans, or all but those on their way."""
+        if within:
+            return f"{whose} and {_inside('offset', 'offset', bounds)}"
+        coming = {names[n]: (bounds[names[n]][1], reached.get(n, 0)) for n in names}
+        return f"{whose} and not {_inside('offset', 'offset', coming)}"
+
     found = _rows(
         f"""
         with spans as (from {spans})
@@ -58,12 +79,15 @@ def faults(lake: Lake, feed: Feed, topic_id: str = "", within: Sequence[Span] = 
         from following where "start" <> before
         """
     )
-    for name, relation, said in (("rows", rows, "good + late"), ("dead letters", dead, "dead")):
+    for name, table, at, said in (
+        ("rows", rows, rows_at, "good + late"),
+        ("dead letters", dead, dead_at, "dead"),
+    ):
         found += _rows(
             f"""
             with spans as (from {spans}),
-            had as (select topic_id, "partition", "offset" from {relation}
-                where {had_since}),
+            had as (select topic_id, "partition", "offset" from {table.scan()}
+                where {looked_at(at)}),
             placed as (
                 select s.topic_id, s."partition", s."start", count(*) as n,
                        count(distinct h."offset") as n_distinct
@@ -78,51 +102,90 @@ def faults(lake: Lake, feed: Feed, topic_id: str = "", within: Sequence[Span] = 
             where coalesce(n, 0) is distinct from {said} or n <> n_distinct
             """
         )
-    return found + _behind(lake, feed, spans)
+    return found + _cut(lake, feed, names) + _behind(lake, feed, names)
 
 
-def _floors(ledger: str, topic_id: str, within: Sequence[Span]) -> dict[int, int]:
-    """Where the ledger's span begins that ends at, or after, the start of each of these spans."""
+def _names(lake: Lake, feed: Feed, whose: str) -> dict[str, tuple[str, int]]:
+    """Topic id and partition of each name under which the ledger's offsets are recorded."""
+    found = _rows(
+        f'select distinct topic_id, "partition" from {lake.snapshot(feed.spans).scan()} '
+        f"where {whose} order by all"
+    )
+    places = [(row["topic_id"], row["partition"]) for row in found]
+    return {app_id(feed.topic.name, *place): place for place in places}
+
+
+def _bounds(ledger: str, topic_id: str, within: Sequence[Span], whole: Bounds) -> Bounds:
+    """The ledger's own spans that touch those of a run, and none that came since."""
     found = {}
     for span in within:
-        rows = _rows(
-            f'select min("start") as floor from {ledger} and topic_id = {text_literal(topic_id)} '
-            f'and "partition" = {span.partition} and "stop" >= {span.start}'
+        place = topic_id, span.partition
+        _, end = whole.get(place, (0, 0))
+        (row,) = _rows(
+            f"""
+            select min("start") filter ("stop" >= {span.start}) as floor,
+                   max("stop") filter ("stop" <= {min(end, span.stop)}) as ceiling
+            from {ledger} and topic_id = {text_literal(topic_id)}
+                and "partition" = {span.partition}
+            """
         )
-        found[span.partition] = span.start if rows[0]["floor"] is None else rows[0]["floor"]
+        found[place] = row["floor"] or 0, row["ceiling"] or 0
     return found
 
 
-def _from(column: str, topic_id: str, floors: Mapping[int, int] | None) -> str:
-    """SQL that holds for what is at or after the floor of its partition."""
-    if floors is None:
-        return "true"
-    each = (f'"partition" = {part} and "{column}" >= {at}' for part, at in floors.items())
-    return f"topic_id = {text_literal(topic_id)} and (({') or ('.join(each)}))"
-
-
-def _behind(lake: Lake, feed: Feed, spans: str) -> Differences:
-    """The partitions of which a table has not reached the ledger's last offset."""
-    ends = _rows(
-        'select topic_id, "partition", max("stop") as "stop" '
-        f"from {spans} group by all order by all"
+def _inside(first: str, last: str, bounds: Bounds) -> str:
+    """SQL that holds for what begins at or after the floor of its partition and ends by its end."""
+    before = "<" if first == last else "<="
+    each = (
+        f'(topic_id = {text_literal(ident)} and "partition" = {part} and "{first}" >= {floor} '
+        f'and "{last}" {before} {end})'
+        for (ident, part), (floor, end) in bounds.items()
     )
-    found = []
-    for table in (feed.spans, feed.table, feed.dead):
-        names = [app_id(feed.topic.name, end["topic_id"], end["partition"]) for end in ends]
-        at = stream.reached(lake, table, names)
-        found += [
+    return f"({' or '.join(each) or 'false'})"
+
+
+def _cut(lake: Lake, feed: Feed, names: Mapping[str, tuple[str, int]]) -> Differences:
+    """The partitions whose last spans are not in the ledger, though their offsets are."""
+    ledger, at = stream.standing(lake, feed.spans, names)
+    last = _rows(
+        f'select topic_id, "partition", max("stop") as "stop" from {ledger.scan()} '
+        f"where topic = {text_literal(feed.topic.name)} group by all"
+    )
+    stops = {(row["topic_id"], row["partition"]): row["stop"] for row in last}
+    return [
+        {
+            "fault": f"{feed.spans.name} has not reached the ledger",
+            "topic_id": place[0],
+            "partition": place[1],
+            "expected": at.get(name),
+            "found": stops.get(place),
+        }
+        for name, place in names.items()
+        if at.get(name) != stops.get(place)
+    ]
+
+
+def _behind(lake: Lake, feed: Feed, names: Mapping[str, tuple[str, int]]) -> Differences:
+    """The partitions of which a table has not reached the ledger's last offset, and does not."""
+    deadline = time.monotonic() + ON_THEIR_WAY_S
+    while True:
+        want = stream.reached(lake, feed.spans, names)
+        found = [
             {
                 "fault": f"{table.name} has not reached the ledger",
-                "topic_id": end["topic_id"],
-                "partition": end["partition"],
-                "expected": end["stop"],
+                "topic_id": names[name][0],
+                "partition": names[name][1],
+                "expected": stop,
                 "found": at.get(name),
             }
-            for name, end in zip(names, ends, strict=True)
-            if at.get(name) != end["stop"]
+            for table in (feed.table, feed.dead)
+            for at in [stream.reached(lake, table, names)]
+            for name, stop in want.items()
+            if at.get(name, -1) < stop
         ]
-    return found
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
 
 
 def _rows(sql: str) -> Differences:

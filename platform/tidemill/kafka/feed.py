@@ -85,9 +85,12 @@ class Feed:
 
 
 def reached(lake: Lake, feed: Feed, held: Standing) -> dict[int, int]:
-    """The next offset that the feed's table wants of each partition; those never read left out."""
+    """The next offset that the feed's table wants of each partition; those never seen left out.
+
+    Of a partition of which the table has nothing, it is where the ledger saw it begin.
+    """
     names = {held.app_id(partition): partition for partition in held.marks}
-    found = stream.reached(lake, feed.table, names)
+    found = stream.reached(lake, feed.spans, names) | stream.reached(lake, feed.table, names)
     return {names[name]: at for name, at in found.items()}
 
 

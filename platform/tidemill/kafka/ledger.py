@@ -128,7 +128,8 @@ def record(
             ]
             con.execute(f"insert into spans values ({', '.join('?' * len(values))})", values)
         ledger = write(lake, feed.spans, con, "from spans")
-    moves = {held.app_id(a.partition): stream.Move(a.start, a.stop) for a in accounts}
+    moves = _unseen(lake, feed, held)
+    moves |= {held.app_id(a.partition): stream.Move(a.start, a.stop) for a in accounts}
     named(True)
     try:
         stream.add(lake, feed.spans, ledger, moves, is_first=True)
@@ -136,6 +137,17 @@ def record(
         Staged(lake.folder(feed.spans), ledger).discard()
         named(False)
         raise
+
+
+def _unseen(lake: Lake, feed: Feed, held: Standing) -> dict[str, stream.Move]:
+    """Where each partition begins of which nothing is written down yet.
+
+    From the topic's first commit on, so that what retention takes of a partition before it is read
+    for the first time is seen to be lost.
+    """
+    names = {held.app_id(partition): low for partition, (low, _) in held.marks.items()}
+    known = stream.reached(lake, feed.spans, names)
+    return {n: stream.Move(low, low) for n, low in names.items() if n not in known}
 
 
 def accept_loss(lake: Lake, feed: Feed, held: Standing) -> list[Span]:

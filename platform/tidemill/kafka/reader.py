@@ -137,8 +137,10 @@ class _Reading:
         self.offsets += offsets
         self.times += [m.timestamp()[1] for m in good]
         self.values += values
-        self.keys += [m.key() for m in good]
+        keys = [m.key() for m in good]
+        self.keys += keys
         sizes = [len(value) for value in values if value is not None]
+        sizes += [len(key) for key in keys if key is not None]
         self.size += sum(sizes)
         self.largest = max(max(sizes, default=0), self.largest // 2, 256)
         for partition, at in last.items():

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tidemill.errors import TidemillError
-from tidemill.kafka.topics import TIMEOUT_S
 
 SETTLING_S = 10
 """How long a topic just made may have no leader."""
@@ -97,13 +96,17 @@ def _patience(fault: Any) -> int:
     return SETTLING_S if fault.retriable() or fault.code() in leaderless else 0
 
 
+ASK_S = 5
+"""How long a broker may take to say what a topic holds."""
+
+
 def _asked(client: Any, consumer: Any, topic: str) -> Standing:
     from confluent_kafka import TopicCollection, TopicPartition
 
-    asked = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)
+    asked = client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)
     found = asked[topic].result()
     marks = {
-        part.id: consumer.get_watermark_offsets(TopicPartition(topic, part.id), TIMEOUT_S)
+        part.id: consumer.get_watermark_offsets(TopicPartition(topic, part.id), ASK_S)
         for part in found.partitions
     }
     return Standing(topic, str(found.topic_id), marks)
@@ -149,7 +152,9 @@ def plan(reached: Mapping[int, int], held: Standing, limit: int) -> list[Span]:
         if start > high:
             raise OffsetsLost(
                 f"{held.topic}, partition {partition}: {start} offsets were read, but the broker "
-                f"holds {high}: it lost data, or another broker answers under this topic's id"
+                f"holds {high}: it lost data, or another broker answers; set "
+                "TIDEMILL_KAFKA_SERVERS to the one that has them, or delete and create the topic, "
+                "which is then read anew"
             )
         if start < high:
             spans.append(Span(partition, start, min(high, start + limit)))

@@ -6,6 +6,7 @@ find a file whose partition has a tilde, and its Z-order takes four bits in the 
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,7 +56,19 @@ def rewrite(old: Snapshot, z_order: Sequence[str], folder: Path) -> files.Staged
     if staged.rows != old.rows:
         staged.discard()
         raise TidemillError(f"{old.table.id}: {staged.rows} of {old.rows} rows compacted")
-    return staged
+    return replace(staged, files=tuple(_as_old(old, file) for file in staged.files))
+
+
+def _as_old(old: Snapshot, new: files.NewFile) -> files.NewFile:
+    """A new file as old as the newest rows of its partition: who asks what is newer sees no change.
+
+    Args:
+        old: What was rewritten.
+        new: The file.
+    """
+    place = {name: str(value) for name, value in new.partition.items()}
+    times = [file.modified_ms for file in old.files if dict(file.partition) == place]
+    return replace(new, modified_ms=max(times, default=None))
 
 
 def joined(snapshot: Snapshot, z_order: Sequence[str]) -> tuple[str, str]:

@@ -34,6 +34,7 @@ class NewFile:
         size: Bytes.
         partition: Its value of each partition column, as text; None for an empty one.
         ranges: What its statistics say of each column, partition columns included.
+        modified_ms: When its rows were written, epoch ms; None for now.
     """
 
     relative: str
@@ -41,6 +42,7 @@ class NewFile:
     size: int
     partition: Mapping[str, str | None]
     ranges: Mapping[str, Range]
+    modified_ms: int | None = None
 
     def added(self, folder: Path) -> File:
         """As a version that names it would have it."""
@@ -67,7 +69,7 @@ class NewFile:
             path=self.relative,
             size=self.size,
             partition_values=dict(self.partition),
-            modification_time=int(time.time() * 1000),
+            modification_time=self.modified_ms or int(time.time() * 1000),
             data_change=data_change,
             # delta-rs reads an escaped character beyond 16 bits as another one.
             stats=json.dumps(stats, ensure_ascii=False, allow_nan=False),

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from tidemill.errors import TidemillError
 from tidemill.lake import commit
 from tidemill.lake.contracts import Range, Table
 from tidemill.lake.files import NewFile
@@ -60,6 +61,7 @@ def add(
 
     Raises:
         Overtaken: ``is_first``, and another writer was faster, or something between is missing.
+        TidemillError: A file is not there.
     """
 
     def attempt() -> bool:
@@ -73,6 +75,14 @@ def add(
             raise commit.Overtaken(
                 f"{table.id}: {name} stands at {now[name]}, so offsets {move.start} to "
                 f"{move.stop - 1} cannot follow"
+            )
+        gone = [
+            file.relative for file in files if not (lake.folder(table) / file.relative).exists()
+        ]
+        if gone:
+            raise TidemillError(
+                f"{table.id}: {len(gone)} files of rows that the ledger names are gone, the first "
+                f"{gone[0]}; 'tidemill reset' clears the domain, and the topic is read again"
             )
         ends = {name: move.stop for name, move in moves.items()}
         actions = [file.action(table, True) for file in files]
