@@ -20,7 +20,7 @@ from tidemill.crypto import simulator
 from tidemill.settings import Settings
 
 KILLS = int(os.environ.get("TIDEMILL_FAULTS", "3"))
-MADE = [t for t in c.TABLES if t.name not in ("landed_files", "rejected_rows")]
+MADE = [t for t in c.TABLES if t not in (c.LANDED_FILES, c.REJECTED_ROWS, *c.LIVE)]
 FAULTS = simulator.Faults(
     gaps=4,
     longest_gap_minutes=300,

@@ -101,7 +101,7 @@ def test_a_topic_read_in_one_pass_gives_what_several_runs_gave_on_both_engines(
     with connection() as con:
         batch.read(con, feed, servers, held, batch.whole(held))
         in_duckdb = con.execute(f"select {columns} from {batch.ROWS} order by all").fetchall()
-    running = session("local[2]", with_kafka=True)
+    running = session("local[2]")
     try:
         frame = batch.read_with_spark(running, feed, servers, held, batch.whole(held))
         in_spark = sorted(tuple(row) for row in frame.collect())

@@ -56,7 +56,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, A
 
 @pytest.fixture(scope="module")
 def spark() -> Iterator[Any]:
-    running = session("local[2]", with_kafka=True)
+    running = session("local[2]")
     yield running
     running.stop()
 
@@ -228,7 +228,7 @@ KILLED = """
 
     stream.add = dying
     sub = Subscription(Lake(Path(root)), feed, {"bootstrap.servers": servers}, 256)
-    running = session("local[2]", with_kafka=True)
+    running = session("local[2]")
     spark_stream.Stream(sub, running, Path(checkpoints), batch_messages=150).run(True)
 """
 

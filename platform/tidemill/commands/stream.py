@@ -74,7 +74,7 @@ def _with_spark(settings: Settings, prices: Subscription, is_once: bool) -> None
     from tidemill.engines.spark import session
     from tidemill.kafka.spark_stream import Stream
 
-    running = session(settings.spark_master, with_kafka=True)
+    running = session(settings.spark_master)
     follow = _days(settings)
     try:
         Stream(

@@ -34,14 +34,13 @@ IVY = Path.home() / ".cache" / "tidemill" / "ivy"
 _SUM_IN_ORDER = re.compile(r"\bSUM_IN_ORDER\(\s*([^(),]+?)\s*,\s*([^(),]+?)\s*\)", re.IGNORECASE)
 
 
-def session(master: str, with_kafka: bool = False) -> Any:
-    """A Spark session in UTC that reads and writes the lake's tables; the one that runs, if any.
+def session(master: str) -> Any:
+    """A Spark session in UTC for the lake's tables and for topics; the one that runs, if any.
 
     The connectors are fetched once from Maven by the Ivy inside pyspark.
 
     Args:
         master: ``local[*]``, or a cluster's URL; other settings come from ``spark-defaults.conf``.
-        with_kafka: Whether it reads topics too. A session that runs without cannot learn it.
 
     Raises:
         TidemillError: There is no Java and none could be fetched.
@@ -53,7 +52,7 @@ def session(master: str, with_kafka: bool = False) -> Any:
     builder = (
         SparkSession.builder.appName("tidemill")
         .master(master)
-        .config(*_connectors(with_kafka))
+        .config(*_connectors())
         .config("spark.jars.excludes", IN_SPARK)
         .config("spark.log.level", "ERROR")
         .config("spark.jars.ivy", str(IVY))
@@ -74,14 +73,16 @@ def session(master: str, with_kafka: bool = False) -> Any:
     return builder.getOrCreate()
 
 
-def _connectors(with_kafka: bool) -> tuple[str, str]:
-    """The setting that brings the connectors: their jars once fetched, else their names."""
+def _connectors() -> tuple[str, str]:
+    """The setting that brings the connectors: their jars once fetched, else their names.
+
+    Always both, as a session that runs cannot be given another.
+    """
     jars = IVY / "jars"
-    wanted = DELTA_JARS + (KAFKA_JARS if with_kafka else ())
-    found = [next(jars.glob(f"*{name}*.jar"), None) for name in wanted]
+    found = [next(jars.glob(f"*{name}*.jar"), None) for name in DELTA_JARS + KAFKA_JARS]
     if all(found):
         return "spark.jars", ",".join(str(jar) for jar in found)
-    return "spark.jars.packages", ",".join([DELTA, KAFKA] if with_kafka else [DELTA])
+    return "spark.jars.packages", f"{DELTA},{KAFKA}"
 
 
 class SparkEngine:
