@@ -191,11 +191,25 @@ def present(spark: Any, rows: Snapshot, low_ms: int, high_ms: int) -> Any:
     )
 
 
-def refused(feed: Feed, messages: Any, admitted: Sequence[str]) -> Any:
-    """Put an error on decoded messages whose key is not among those ``admitted``."""
+def refused(feed: Feed, messages: Any, admitted: Sequence[str], raw: Any) -> Any:
+    """Put an error on decoded messages whose key is not among those ``admitted``.
+
+    Args:
+        feed: Has the key's name.
+        messages: As ``decoded`` gives them.
+        admitted: Message keys.
+        raw: The frame that ``messages`` was decoded from, for what they were as they came.
+    """
     from pyspark.sql import functions as f
 
     key = f.col(feed.topic.key)
     is_strange = f.col("error").isNull() & ~key.isin(*admitted)
     error = f.when(is_strange, f.concat(f.lit(feed.no_room), key)).otherwise(f.col("error"))
-    return messages.withColumn("error", error)
+    came = raw.selectExpr("partition", "offset", "key as raw_key", "value as raw_value")
+    told = messages.withColumn("is_strange", is_strange).withColumn("error", error)
+    kept = [
+        f.when(f.col("is_strange"), f.col(f"raw_{name}")).otherwise(f.col(name)).alias(name)
+        for name in ("key", "value")
+    ]
+    others = [name for name in messages.columns if name not in ("key", "value")]
+    return told.join(came, ["partition", "offset"], "left").select(*others, *kept)

@@ -274,7 +274,8 @@ class _Micro:
         new = first.orderBy("p", "o").limit(room + 1).collect()
         if len(new) <= room:
             return messages
-        return parts.refused(feed, messages, [*known, *(row[key] for row in new[:room])])
+        admitted = [*known, *(row[key] for row in new[:room])]
+        return parts.refused(feed, messages, admitted, self.frame)
 
     def _present(self, messages: Any) -> Any:
         batch = self.batch
