@@ -19,7 +19,7 @@ from tidemill.crypto import contracts as c
 from tidemill.crypto import simulator
 from tidemill.settings import Settings
 
-KILLS = int(os.environ.get("TIDEMILL_FAULTS", "3"))
+KILLS = int(os.environ.get("TIDEMILL_FAULTS", "2"))
 MADE = [t for t in c.TABLES if t not in (c.LANDED_FILES, c.REJECTED_ROWS, *c.LIVE)]
 FAULTS = simulator.Faults(
     gaps=4,

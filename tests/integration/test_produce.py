@@ -211,7 +211,8 @@ def test_live_prices_are_sent_each_second_until_the_limit(
     with market({}) as server:
         server.prices = [*PRICES_TOLD, {"symbol": "CCCUSDT", "price": "gone"}]
         monkeypatch.setenv("TIDEMILL_EXCHANGE_URL", server.url)
-        told = produce(fresh, tmp_path, "--limit", "5")
+        pairs = [word for name in "ABC" for word in ("--symbol", f"{name * 3}USDT")]
+        told = produce(fresh, tmp_path, *pairs, "--limit", "5")
         assert "refuses NOPEUSDT" in produce_told(fresh, tmp_path, "--symbol", "NOPEUSDT", code=1)
     assert (told["sent"], told["acknowledged"], told["skipped"]) == (5, 5, 3)
     values = [json.loads(value) for pairs in prices(fresh).values() for _, value in pairs]

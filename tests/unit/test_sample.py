@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tidemill import compose
-from tidemill.commands import sample
+from tidemill.commands import produce, sample
 from tidemill.crypto import simulator
+from tidemill.crypto.build import Crypto
 from tidemill.crypto.simulator import Market
 from tidemill.settings import Settings
 
@@ -51,3 +52,12 @@ def test_a_pair_that_is_asked_for_has_its_days_alone(landed: Settings) -> None:
     (path,) = sample.held_back(landed, ["SIMBUSDT"])
     assert path.name == "SIMBUSDT_live.csv"
     assert sample.held_back(landed, ["BTCUSDT"]) == []
+
+
+def test_live_prices_that_nobody_chose_are_of_pairs_that_landed_and_are_real(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.current(tmp_path)
+    assert produce._real(settings) == ["BTCUSDT", "ETHUSDT"]
+    monkeypatch.setattr(Crypto, "symbols", lambda self: ["ADAUSDT", "SIMBTCUSDT"])
+    assert produce._real(settings) == ["ADAUSDT"]

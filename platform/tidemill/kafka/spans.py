@@ -130,7 +130,8 @@ def plan(reached: Mapping[int, int], held: Standing, limit: int) -> list[Span]:
     """Choose the next spans to read, at most ``limit`` messages a partition.
 
     Args:
-        reached: Next unread offset by partition; a partition not in it starts at its first.
+        reached: Next unread offset by partition; one not in it was never seen, and starts at the
+            first that it still holds.
         held: What the topic holds.
         limit: Offsets, > 0.
 

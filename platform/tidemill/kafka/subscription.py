@@ -34,8 +34,8 @@ class Lag:
 
     @property
     def messages(self) -> int:
-        """Messages still to be read."""
-        return self.end - (self.first if self.reached is None else self.reached)
+        """Messages still to be read, without those that retention took before."""
+        return self.end - max(self.first, self.reached or 0)
 
 
 @dataclass(frozen=True)
