@@ -13,7 +13,6 @@ what became of it. The exit code is 1 where anything is lost or doubled, with th
 import argparse
 import random
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from benchmarks import accounts
 from benchmarks.live_path import LivePath
 from tidemill.crypto.simulator import Faults, Market, simulate
 from tidemill.errors import TidemillError
+from tidemill.processes import free_port
 from tidemill.settings import Settings
 
 CLEAN = Faults(0, 1, 0, 0, 0, 0)
@@ -140,19 +140,6 @@ def candles(path: Path, trial: Trial) -> tuple[Path, int]:
             lines = part.read_text().splitlines(keepends=True)[1:]
             file.writelines(f"{symbol},{line}" for line in lines)
     return path, 4 * minutes * SYMBOLS
-
-
-def free_port() -> int:
-    """A port that is free, as is the next."""
-    while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 def table(outcome: Outcome) -> Iterator[str]:

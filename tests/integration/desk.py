@@ -1,6 +1,5 @@
 """A topic of its own on a real broker, a lake of its own, and the count of what is in both."""
 
-import socket
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,22 +22,10 @@ from tidemill.kafka.feed import Feed
 from tidemill.kafka.subscription import Subscription
 from tidemill.kafka.topics import Topic
 from tidemill.lake.store import Lake
+from tidemill.processes import free_port
 
 TABLES = (c.LIVE_PRICES, c.DEAD_LETTERS, c.CONSUMED_SPANS)
 Message = tuple[bytes | None, bytes | None]
-
-
-def free_port() -> int:
-    """A port that is free, as is the next."""
-    while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from tidemill.kafka import jars, topics
 from tidemill.kafka.broker import Broker
 from tidemill.kafka.topics import Topic
 from tidemill.lake.contracts import Column, Type
+from tidemill.processes import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -36,19 +37,6 @@ TICKS = Topic(
     event_time="n",
     partitions=2,
 )
-
-
-def free_port() -> int:
-    """A port that is free, as is the next."""
-    while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from resources.crypto import CryptoResource
 from resources.prices import PricesResource
 from sensors import upkeep
 from sensors.topics import new_prices
-from tests.integration.test_broker import free_port
 from tidemill import compose
 from tidemill.commands import broker as command
 from tidemill.crypto import contracts as c
@@ -25,6 +24,7 @@ from tidemill.errors import TidemillError
 from tidemill.kafka import audit
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake import duck
+from tidemill.processes import free_port
 from tidemill.settings import Settings
 
 pytestmark = pytest.mark.integration

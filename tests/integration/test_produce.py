@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.integration.test_broker import config, free_port
+from tests.integration.test_broker import config
 from tests.integration.test_producer import held
 from tests.unit.crypto.exchange_server import market
 from tidemill.crypto.simulator import Faults, Market, simulate
@@ -25,6 +25,7 @@ from tidemill.crypto.topics import PRICES
 from tidemill.kafka import resume, topics
 from tidemill.kafka.broker import Broker
 from tidemill.kafka.producer import Sender
+from tidemill.processes import free_port
 
 pytestmark = pytest.mark.integration
 

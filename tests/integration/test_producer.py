@@ -12,10 +12,11 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.integration.test_broker import TICKS, config, free_port
+from tests.integration.test_broker import TICKS, config
 from tidemill.kafka import topics
 from tidemill.kafka.broker import Broker
 from tidemill.kafka.producer import Report, Sender, UnsentError
+from tidemill.processes import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -34,6 +33,7 @@ from tidemill.kafka.tail import Tail
 from tidemill.lake import duck
 from tidemill.lake.contracts import polars_schema
 from tidemill.lake.store import Lake
+from tidemill.processes import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -58,19 +58,6 @@ def sub(broker: Broker, tmp_path: Path) -> Subscription:
     topics.ensure(config, [topic])
     feed = replace(live.feed(max_symbols=len(SYMBOLS)), topic=topic)
     return Subscription(Lake(tmp_path / "lake"), feed, config)
-
-
-def free_port() -> int:
-    """A port that is free, as is the next."""
-    while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 def tick(symbol: str, price: float, at: datetime) -> Message:

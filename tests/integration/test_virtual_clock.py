@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from tests.integration.test_broker import free_port
 from tidemill import compose
 from tidemill.crypto import contracts as c
 from tidemill.crypto.simulator import Faults, Market, simulate
@@ -24,6 +23,7 @@ from tidemill.kafka.broker import Broker
 from tidemill.kafka.spans import Span
 from tidemill.lake import duck
 from tidemill.lake.contracts import Table
+from tidemill.processes import free_port
 from tidemill.settings import Settings
 
 pytestmark = pytest.mark.integration

@@ -7,6 +7,7 @@ offset. They are in the same commit as the rows, so that no crash can part them.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from tidemill.errors import TidemillError
 from tidemill.lake import commit
@@ -105,8 +106,8 @@ def from_json(text: str) -> list[NewFile]:
     ]
 
 
-def _reached(delta: object, app_ids: Iterable[str]) -> dict[str, int]:
+def _reached(delta: Any, app_ids: Iterable[str]) -> dict[str, int]:
     if delta is None:
         return {}
-    known = {name: delta.transaction_version(name) for name in app_ids}  # type: ignore[attr-defined]
+    known = {name: delta.transaction_version(name) for name in app_ids}
     return {name: int(at) for name, at in known.items() if at is not None and at >= 0}
