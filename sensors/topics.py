@@ -53,6 +53,13 @@ class Cursor:
             span.start < (self.next or {}).get(str(span.partition), 0) for span in unread
         )
 
+    def waited(self, unread: Sequence[Span], now_s: float) -> "Cursor":
+        """With the time since which messages wait that were not asked for, from now at the latest."""
+        asked = self.next or {}
+        if all(span.stop <= asked.get(str(span.partition), 0) for span in unread):
+            return replace(self, since_s=None)
+        return self if self.since_s is not None else replace(self, since_s=now_s)
+
     def __str__(self) -> str:
         """As Dagster keeps it."""
         return json.dumps(vars(self))
@@ -127,7 +134,10 @@ def new_prices(
         dg.RunsFilter(job_name=live_job.name, statuses=AT_WORK)
     )
     if at_work and cursor.is_owed(held, spans):
-        return dg.SensorResult(skip_reason=f"the run over {cursor.asked} has not committed yet")
+        return dg.SensorResult(
+            skip_reason=f"the run over {cursor.asked} has not committed yet",
+            cursor=str(cursor.waited(spans, time.time())),
+        )
     if not spans and not at_work and (days := crypto.live_dates()):
         # Their run ended between the ticks and the days, or somebody else took the ticks.
         version = crypto.lake.snapshot(c.LIVE_PRICES).version

@@ -20,7 +20,7 @@ from confluent_kafka.admin._resource import ResourceType
 from tests.integration.desk import Desk, running
 from tests.unit.kafka.messages import NOON_MS, tick
 from tidemill.errors import TidemillError
-from tidemill.kafka import accounts, audit, ledger, reader, topics
+from tidemill.kafka import audit, batch, ledger, reader, topics
 from tidemill.kafka import consume as consuming
 from tidemill.kafka import feed as feeds
 from tidemill.kafka.broker import Broker
@@ -172,7 +172,7 @@ def test_batches_that_a_crash_left_behind_are_rolled_forward_in_their_order(
     desk.ticks(range(90))
     held = desk.subscription.held()
     with monkeypatch.context() as stuck:
-        stuck.setattr(accounts, "roll_forward", lambda lake, feed: 0)
+        stuck.setattr(batch, "roll_forward", lambda lake, feed: 0)
         for start in (0, 30, 60):
             desk.subscription.consume(held, [Span(0, start, start + 30)])
     assert {f["fault"] for f in desk.faults()} == {
@@ -203,7 +203,7 @@ def test_a_rival_that_rolled_forward_meanwhile_is_no_fault(
     desk.ticks(range(60))
     held = desk.subscription.held()
     with monkeypatch.context() as stuck:
-        stuck.setattr(accounts, "roll_forward", lambda lake, feed: 0)
+        stuck.setattr(batch, "roll_forward", lambda lake, feed: 0)
         for start in (0, 30):
             desk.subscription.consume(held, [Span(0, start, start + 30)])
     behind = feeds._behind(desk.lake, desk.feed)

@@ -15,7 +15,7 @@ from tidemill.crypto.checks_live import replay_differs
 from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.duck import DuckEngine, connection
 from tidemill.engines.spark import session
-from tidemill.kafka import batch
+from tidemill.kafka import reread
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake.contracts import polars_schema
 
@@ -99,11 +99,11 @@ def test_a_topic_read_in_one_pass_gives_what_several_runs_gave_on_both_engines(
     columns = ", ".join(f'"{column.name}"' for column in c.LIVE_PRICES.columns)
 
     with connection() as con:
-        batch.read(con, feed, servers, held, batch.whole(held))
-        in_duckdb = con.execute(f"select {columns} from {batch.ROWS} order by all").fetchall()
+        reread.read(con, feed, servers, held, reread.whole(held))
+        in_duckdb = con.execute(f"select {columns} from {reread.ROWS} order by all").fetchall()
     running = session("local[2]")
     try:
-        frame = batch.read_with_spark(running, feed, servers, held, batch.whole(held))
+        frame = reread.read_with_spark(running, feed, servers, held, reread.whole(held))
         in_spark = sorted(tuple(row) for row in frame.collect())
     finally:
         running.stop()

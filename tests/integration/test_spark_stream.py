@@ -207,7 +207,7 @@ KILLED = """
     from tidemill.crypto import live
     from tidemill.crypto.topics import PRICES
     from tidemill.engines.spark import session
-    from tidemill.kafka import accounts, feed as feeds, spark_stream
+    from tidemill.kafka import spark_stream
     from tidemill.kafka.subscription import Subscription
     from tidemill.lake import stream
     from tidemill.lake.store import Lake

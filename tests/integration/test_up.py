@@ -17,15 +17,10 @@ import pytest
 
 from tests.integration.test_cli import candles, tidemill, told
 from tidemill.commands import up
+from tidemill.processes import free_port
 from tidemill.settings import Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(home: Path, port: int) -> "subprocess.Popen[str]":

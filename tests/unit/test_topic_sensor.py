@@ -78,6 +78,19 @@ def test_what_was_asked_for_is_owed_until_the_lake_has_it() -> None:
     assert not cursor.is_owed(Standing("ticks", "xyz", HELD.marks), SPANS)
 
 
+def test_what_comes_while_a_run_reads_has_waited_once_that_one_is_done() -> None:
+    _, cursor, _ = decide(Cursor(), HELD, SPANS, 1000.0, PATIENCE)
+    cursor = cursor.waited(SPANS, 1001.0)
+    assert cursor.since_s is None
+    stops = {span.partition: span.stop for span in SPANS}
+    longer = [Span(p, start, stops[p] + 1) for p, start, _ in SPANS]
+    cursor = cursor.waited(longer, 1002.0).waited(longer, 1003.0)
+    assert cursor.since_s == 1002.0
+    left = [Span(p, stop, stop + 1) for p, stop in stops.items()]
+    key, _, why = decide(cursor, HELD, left, 1002.0 + PATIENCE.age_s, PATIENCE)
+    assert key, why
+
+
 def test_the_offsets_of_a_topic_that_is_gone_are_forgotten() -> None:
     _, cursor, _ = decide(Cursor(), HELD, SPANS, 1000.0, PATIENCE)
     again = Standing("ticks", "xyz", {0: (0, 200)})

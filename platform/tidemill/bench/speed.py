@@ -19,7 +19,7 @@ from tidemill.bench import sensor_path, tail
 from tidemill.crypto.topics import PRICES
 from tidemill.engines.duck import connection
 from tidemill.errors import InputError, TidemillError
-from tidemill.kafka import batch, topics
+from tidemill.kafka import reread, topics
 from tidemill.kafka.producer import Sender
 from tidemill.kafka.reader import FETCHING
 from tidemill.kafka.spans import plan
@@ -260,7 +260,7 @@ def batch_read(settings: Settings, messages: int) -> Figure:
     asked = sum(span.stop - span.start for span in spans)
     started = time.perf_counter()
     with connection(settings.memory_limit_mb) as con:
-        table = batch.read(con, prices.feed, prices.config, held, spans)
+        table = reread.read(con, prices.feed, prices.config, held, spans)
         (rows,) = con.execute(f"select count(*) from {table}").fetchone() or (0,)
     seconds = time.perf_counter() - started
     if rows != asked:

@@ -11,7 +11,7 @@ from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Crypto
 from tidemill.crypto.checks import Differences, days_not_replayed
 from tidemill.engines.duck import connection
-from tidemill.kafka import batch
+from tidemill.kafka import reread
 from tidemill.kafka.spans import Span, Standing
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake import stream
@@ -96,7 +96,7 @@ class _Again:
         lake, feed = self.prices.lake, self.prices.feed
         topic_id = text_literal(self.held.topic_id)
         dead = lake.snapshot(c.DEAD_LETTERS).scan()
-        rows = batch.read(
+        rows = reread.read(
             self.con,
             feed,
             self.prices.config,
@@ -132,7 +132,7 @@ class _Again:
         """The days that have ticks, and only from the offsets that are read again, sorted."""
         found = self.con.execute(
             f"select date from {self.ticks.scan()} group by 1 having bool_and({self._is_within()}) "
-            f"union (select date from {batch.ROWS} except select date from {self.ticks.scan()}) "
+            f"union (select date from {reread.ROWS} except select date from {self.ticks.scan()}) "
             "order by 1"
         )
         return [day for (day,) in found.fetchall()]

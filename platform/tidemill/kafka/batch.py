@@ -1,110 +1,207 @@
-"""Reads a topic as a batch: from an offset to another in one pass, in DuckDB or in Spark.
+"""A batch of messages on its way into the lake, whatever engine writes its files.
 
-What comes out are the rows that the feed's table would have, had the messages come at once, so that
-the stream can be held against them.
+Every engine counts with the same accounts and commits through the same ledger, so that none of them
+can repeat or pass over what another one took.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from tidemill.engines.duck import connection
 from tidemill.errors import TidemillError
-from tidemill.kafka import reader
-from tidemill.kafka.decode import decode
-from tidemill.kafka.feed import Feed
-from tidemill.kafka.judge import judge, taken_sql
+from tidemill.kafka import ledger
+from tidemill.kafka.feed import Feed, roll_forward
+from tidemill.kafka.ledger import Account
 from tidemill.kafka.spans import Span, Standing
+from tidemill.lake import duck, lease, stream
+from tidemill.lake.commit import Overtaken
+from tidemill.lake.contracts import Table
+from tidemill.lake.files import NewFile, Staged
+from tidemill.lake.store import Lake
 
 if TYPE_CHECKING:
     import duckdb
 
-ROWS = "replayed"
+TRIES = 5
+"""Of a batch whose offsets another one takes meanwhile."""
 
 
-def whole(held: Standing) -> list[Span]:
-    """All that a topic holds, from the earliest offset of each partition."""
-    return [Span(p, low, high) for p, (low, high) in sorted(held.marks.items()) if low < high]
-
-
-def read(
-    con: "duckdb.DuckDBPyConnection",
-    feed: Feed,
-    config: Mapping[str, Any],
-    held: Standing,
-    spans: Sequence[Span],
-    present: str | None = None,
-    newest: Mapping[int, int] | None = None,
-    without: str | None = None,
-) -> str:
-    """Read spans into a temporary table with the columns of the feed's table.
-
-    Every message key is admitted; ``without`` tells which ones were not.
-
-    Args:
-        con: Where the table is made.
-        feed: What a message becomes.
-        config: How clients connect, in librdkafka's names.
-        held: What the topic holds.
-        spans: At most one a partition.
-        present: SQL of rows of the feed's table that came before; None where there are none.
-        newest: Newest event (epoch ms) before the span, by partition.
-        without: SQL of partition and offset of messages to pass over.
-
-    Returns:
-        The table's name.
+def unread(lake: Lake, feed: Feed, held: Standing, spans: Sequence[Span]) -> list[Span]:
+    """The parts of spans that the ledger does not have.
 
     Raises:
-        OffsetsLost: The broker no longer holds some of it.
-        TidemillError: The broker fails.
+        TidemillError: It stands before a span's start; to go on would leave a hole.
     """
-    con.execute("drop table if exists good")
-    for n, chunk in enumerate(reader.chunks(config, feed.topic.name, spans)):
-        decode(con, feed.topic, chunk)
-        how = "insert into good" if n else "create temp table good as"
-        con.execute(f"{how} select * exclude (key, value) from decoded where error is null")
-    if not spans:
-        raise TidemillError(f"topic {feed.topic.name}: no offsets to read were named")
-    left = f'anti join ({without}) using ("partition", "offset")' if without else ""
-    con.execute(f"create or replace temp view decoded_once as from good {left}")
-    nothing = ", ".join(f'null::{c.type.value} as "{c.name}"' for c in feed.table.columns)
-    judge(
-        con,
-        feed,
-        held,
-        present or f"select {nothing} where false",
-        (newest or {}).items(),
-        "decoded_once",
-    )
-    con.execute(f"create or replace temp table {ROWS} as {taken_sql(feed)}")
-    con.execute("drop table good")
-    return ROWS
+    names = {span.partition: held.app_id(span.partition) for span in spans}
+    at = stream.reached(lake, feed.spans, names.values())
+    found = []
+    for span in spans:
+        low, _ = held.marks.get(span.partition, (span.start, span.stop))
+        start = at.get(names[span.partition], min(low, span.start))
+        if start < span.start:
+            raise TidemillError(
+                f"{feed.topic.name}, partition {span.partition}: offsets {start} to "
+                f"{span.start - 1} come before {span.start} and were not consumed; ask for a span "
+                f"from {start} on"
+            )
+        if start < span.stop:
+            found.append(Span(span.partition, start, span.stop))
+    return found
 
 
-def read_with_spark(
-    session: Any, feed: Feed, config: Mapping[str, Any], held: Standing, spans: Sequence[Span]
-) -> Any:
-    """Read spans into a Spark frame with the columns of the feed's table.
+def known_keys(lake: Lake, feed: Feed, others: Sequence[str]) -> set[str]:
+    """The message keys that came before, and others that are known; none where any may come."""
+    if feed.max_keys is None:
+        return set()
+    with duck.cursor() as con:
+        rows = lake.snapshot(feed.table).scan()
+        came = con.execute(f'select distinct "{feed.topic.key}" from {rows}').fetchall()
+    return {*others, *(name for (name,) in came)}
+
+
+@dataclass
+class Batch:
+    """Files written for one commit, and the account of the messages in them.
+
+    It is entered before the first file is written, and ends with ``commit``; files of a batch that
+    did not come so far are deleted.
+
+    Attributes:
+        lake: Where the tables are.
+        feed: What goes where.
+        held: What the topic holds; its id names the offsets in the lake.
+        spans: What is taken, as ``unread`` gives it.
+        memory_limit_mb: What DuckDB may hold before it spills.
+        accounts: By partition; each knows the newest event before its span.
+        rows: Files of the feed's table.
+        dead: Files of the dead letters.
+        con: The batch's own DuckDB.
+    """
+
+    lake: Lake
+    feed: Feed
+    held: Standing
+    spans: Sequence[Span]
+    memory_limit_mb: int
+    accounts: dict[int, Account] = field(default_factory=dict)
+    rows: list[NewFile] = field(default_factory=list)
+    dead: list[NewFile] = field(default_factory=list)
+
+    def __enter__(self) -> "Batch":
+        """Say that files are written, and recall what came before."""
+        self._held = ExitStack()
+        for table in (self.feed.spans, self.feed.dead, self.feed.table):
+            self.lake.folder(table).mkdir(parents=True, exist_ok=True)
+            self._held.enter_context(lease.writing(self.lake.root, table))
+        self.con: duckdb.DuckDBPyConnection = self._held.enter_context(
+            connection(self.memory_limit_mb)
+        )
+        self.accounts = {s.partition: Account(*s) for s in self.spans}
+        self.is_named = False
+        self._recall()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Delete the files of a batch that no ledger names."""
+        self._held.close()
+        if kind is not None and not self.is_named:
+            Staged(self.lake.folder(self.feed.table), tuple(self.rows)).discard()
+            Staged(self.lake.folder(self.feed.dead), tuple(self.dead)).discard()
+
+    def _recall(self) -> None:
+        """The newest event of each partition so far."""
+        known = ledger.newest(self.lake, self.feed, self.held)
+        for account in self.accounts.values():
+            account.newest_ms = known.get(account.partition)
+
+    def newest(self) -> list[tuple[int, int]]:
+        """Partition and newest event (epoch ms) of those that have had one."""
+        return [
+            (account.partition, account.newest_ms)
+            for account in self.accounts.values()
+            if account.newest_ms is not None
+        ]
+
+    def write(self, table: Table, query: str) -> tuple[NewFile, ...]:
+        """Write the rows of a query in ``con`` beside a table's files.
+
+        Raises:
+            ContractError: They break the table's contract.
+        """
+        return ledger.write(self.lake, table, self.con, query)
+
+    def refuse_gaps(self) -> None:
+        """See that every offset held a message, where the topic has no other ones.
+
+        Raises:
+            TidemillError: Some did not; nothing is kept.
+        """
+        for a in self.accounts.values():
+            if a.absent and not self.feed.topic.has_gaps:
+                raise TidemillError(
+                    f"{self.feed.topic.name}, partition {a.partition}: {a.absent} of the offsets "
+                    f"{a.start} to {a.stop - 1} hold no message. Producers with transactions, and "
+                    "compaction, leave such gaps: if they are in use, declare the topic with "
+                    "has_gaps; else messages were lost"
+                )
+
+    def commit(self) -> None:
+        """Write the spans down in the ledger, which takes their offsets.
+
+        Raises:
+            Overtaken: Another took some of them meanwhile; nothing is kept.
+        """
+
+        def named(may_be: bool) -> None:
+            self.is_named = may_be
+
+        accounts = self.accounts.values()
+        ledger.record(self.lake, self.feed, self.held, accounts, self.dead, self.rows, named)
+
+
+def taken(
+    lake: Lake,
+    feed: Feed,
+    held: Standing,
+    spans: Sequence[Span],
+    memory_limit_mb: int,
+    fill: Callable[[Batch], None],
+) -> Batch | None:
+    """Take what the ledger does not have of some spans, and bring rows and dead letters after it.
 
     Args:
-        session: A Spark session with the Kafka connector.
-        feed: What a message becomes; every message key is admitted.
-        config: How clients connect, in librdkafka's names.
-        held: What the topic holds.
-        spans: At most one a partition.
-    """
-    from tidemill.engines.base import spark_ddl
-    from tidemill.kafka import spark as parts
+        lake: Where the tables are.
+        feed: What goes where.
+        held: What the topic holds; its id names the offsets in the lake.
+        spans: At most one a partition; each must begin where the ledger stands or before.
+        memory_limit_mb: What DuckDB may hold before it spills.
+        fill: Writes the batch's files and counts its messages; asked again, with what is left,
+            where another was faster.
 
-    ends = {
-        f"{end}ingOffsets": {feed.topic.name: {span.partition: span[at] for span in spans}}
-        for at, end in ((1, "start"), (2, "end"))
-    }
-    frame = session.read.format("kafka").options(**parts.options(config))
-    chosen = {feed.topic.name: [span.partition for span in spans]}
-    frame = frame.option("assign", json.dumps(chosen))
-    for name, offsets in ends.items():
-        frame = frame.option(name, json.dumps(offsets))
-    messages = parts.decoded(feed.topic, frame.load())
-    columns = {column.name: column.type for column in feed.table.columns}
-    nothing = session.createDataFrame([], spark_ddl(columns))
-    return parts.rows(feed, parts.judged(feed, held, messages, nothing, ()))
+    Returns:
+        The batch that was committed; None where another had taken all of it.
+
+    Raises:
+        TidemillError: The ledger stands before a span's start, or offsets hold no message.
+        Overtaken: Others were faster ``TRIES`` times.
+    """
+    for left in reversed(range(TRIES)):
+        wanted = unread(lake, feed, held, spans)
+        # Not before the ledger was read: a rival's rows must be in before theirs are told again.
+        roll_forward(lake, feed)
+        if not wanted:
+            return None
+        try:
+            with Batch(lake, feed, held, wanted, memory_limit_mb) as batch:
+                fill(batch)
+                batch.refuse_gaps()
+                batch.commit()
+            break
+        except Overtaken:
+            if not left:
+                raise
+    roll_forward(lake, feed)
+    lake.publish()
+    return batch

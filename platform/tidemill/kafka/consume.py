@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tidemill.kafka import accounts, reader
-from tidemill.kafka.accounts import Batch, taken
+from tidemill.kafka import batch as batches
+from tidemill.kafka import reader
+from tidemill.kafka.batch import Batch, taken
 from tidemill.kafka.decode import LAST_MS, decode
 from tidemill.kafka.feed import Feed
 from tidemill.kafka.judge import between, judge, taken_sql
@@ -75,7 +76,7 @@ def consume(
     started = time.perf_counter()
 
     def fill(batch: Batch) -> None:
-        chunked = Chunks(batch, accounts.known_keys(lake, feed, known_keys))
+        chunked = Chunks(batch, batches.known_keys(lake, feed, known_keys))
         for chunk in reader.chunks(config, feed.topic.name, batch.spans):
             chunked.take(chunk)
         refuse_another(config, held)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.engines.duck import connection
 from tidemill.errors import TidemillError
-from tidemill.kafka.accounts import known_keys
+from tidemill.kafka.batch import known_keys
 from tidemill.kafka.consume import refuse_new_keys
 from tidemill.kafka.decode import decode
 from tidemill.kafka.subscription import Subscription

@@ -22,7 +22,7 @@ from typing import Any
 from tidemill.errors import TidemillError
 from tidemill.kafka import feed as feeds
 from tidemill.kafka import spark as parts
-from tidemill.kafka.accounts import Batch, known_keys, taken
+from tidemill.kafka.batch import Batch, known_keys, taken
 from tidemill.kafka.spans import Span, plan, refuse_another
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake import files, stream

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.kafka.messages import NOON_MS, frame, tick
 from tidemill.crypto import live
-from tidemill.kafka.accounts import Batch
+from tidemill.kafka.batch import Batch
 from tidemill.kafka.consume import Chunks
 from tidemill.kafka.spans import Span, Standing
 from tidemill.lake.store import Lake
