@@ -54,7 +54,7 @@ class Cursor:
         )
 
     def waited(self, unread: Sequence[Span], now_s: float) -> "Cursor":
-        """With the time since which messages wait that were not asked for, from now at the latest."""
+        """With the time since when messages wait that were not asked for: now, if they are new."""
         asked = self.next or {}
         if all(span.stop <= asked.get(str(span.partition), 0) for span in unread):
             return replace(self, since_s=None)
