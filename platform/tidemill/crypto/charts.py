@@ -1,28 +1,23 @@
 """Charts of one symbol's daily series, as PNG bytes of 900 by 420 pixels.
 
-Pure functions from a frame to bytes: equal frames give equal bytes, and nothing is shared between
-calls. A frame without a row that can be drawn gives a chart that says so. Colours are those of
-Okabe and Ito, which stay apart for colour-blind eyes. The numbers come from ``trading`` and the
-tables; charts of forecasts belong beside the forecasts.
+Pure functions from a frame to bytes: equal frames give equal bytes. A frame without a row that can
+be drawn gives a chart that says so. The numbers come from ``trading`` and the tables; charts of
+forecasts are beside the forecasts.
 """
 
 from __future__ import annotations
 
-import io
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from tidemill import plot
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-WIDTH_PX, HEIGHT_PX, DPI = 900, 420, 100
-INK, GREY, LIGHT = "#222222", "#7f7f7f", "#dddddd"
-BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
-ORANGE, RED, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
-GAP_STYLES = {"1 min": (SKY, "o"), "2-60 min": (ORANGE, "s"), "over 1 h": (RED, "D")}
+GAP_STYLES = {"1 min": (plot.SKY, "o"), "2-60 min": (plot.ORANGE, "s"), "over 1 h": (plot.RED, "D")}
 """Colour and marker by class of gap, shortest first; any other class is purple."""
 MINUTE_TICKS = {1: "1 min", 10: "10 min", 60: "1 h", 600: "10 h", 1440: "1 day", 10080: "7 days"}
 MINUTE_TICKS |= {43200: "30 days"}
@@ -50,24 +45,24 @@ def candles(daily: pl.DataFrame, symbol: str, last_days: int = 180) -> bytes:
     names = ("daily_open", "daily_high", "daily_low", "daily_close", "daily_volume")
     rows = _rows(daily, names).drop_nulls(["daily_open", "daily_close"])
     if rows.is_empty():
-        return _no_data(symbol, about)
+        return plot.no_data(symbol, about)
     rows = _recent(rows, last_days)
-    figure = _figure(symbol, f"{about}, {_span(rows)}")
+    figure = plot.figure(symbol, f"{about}, {_span(rows)}")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     _draw_candles(top, rows)
-    bottom.bar(rows["date"].to_numpy(), rows["daily_volume"].to_numpy(), 0.7, color=GREY)
-    _tidy(top)
-    _tidy(bottom)
+    bottom.bar(rows["date"].to_numpy(), rows["daily_volume"].to_numpy(), 0.7, color=plot.GREY)
+    plot.tidy(top)
+    plot.tidy(bottom)
     top.set_ylabel(PRICE)
-    top.yaxis.set_major_formatter(_thousands)
+    top.yaxis.set_major_formatter(plot.thousands)
     bottom.set_ylabel("volume\n(base asset)")
-    bottom.yaxis.set_major_formatter(_short)
+    bottom.yaxis.set_major_formatter(plot.short)
     bottom.locator_params(axis="y", nbins=3)
     bottom.set_ylim(bottom=0)
-    _time_axis(bottom, rows["date"])
-    _legend(figure, top)
+    plot.time_axis(bottom, rows["date"])
+    plot.legend(figure, top)
     figure.align_ylabels()
-    return _png(figure)
+    return plot.png(figure)
 
 
 def gaps(gaps: pl.DataFrame, symbol: str) -> bytes:
@@ -86,25 +81,27 @@ def gaps(gaps: pl.DataFrame, symbol: str) -> bytes:
     about = "time missing from the candles, by month"
     months = missing_by_month(gaps)
     if months.is_empty():
-        return _no_data(symbol, about)
-    figure = _figure(symbol, about)
+        return plot.no_data(symbol, about)
+    figure = plot.figure(symbol, about)
     axes = figure.subplots()
     tallest = months.group_by("month").agg(pl.col("minutes").max()).sort("month")
-    axes.vlines(tallest["month"].to_numpy(), 0.1, tallest["minutes"].to_numpy(), color=LIGHT, lw=1)
+    axes.vlines(
+        tallest["month"].to_numpy(), 0.1, tallest["minutes"].to_numpy(), color=plot.LIGHT, lw=1
+    )
     for name in sorted(months["class"].unique(), key=_by_length):
-        colour, marker = GAP_STYLES.get(name, (PURPLE, "^"))
+        colour, marker = GAP_STYLES.get(name, (plot.PURPLE, "^"))
         part = months.filter(pl.col("class") == name)
-        _points(axes, part["month"], part["minutes"], marker, colour, 5, _plain(name))
-    _tidy(axes)
+        _points(axes, part["month"], part["minutes"], marker, colour, 5, plot.plain(name))
+    plot.tidy(axes)
     axes.set_yscale("log")
     axes.set_yticks(list(MINUTE_TICKS), list(MINUTE_TICKS.values()))
     axes.minorticks_off()
     axes.set_ylim(0.7, 3 * max(20.0, *months["minutes"]))
     axes.set_ylabel("missing in the month (log scale)")
-    _time_axis(axes, months["month"], at_least=timedelta(300))
+    plot.time_axis(axes, months["month"], at_least=timedelta(300))
     _name_longest(axes, gaps, months)
-    _legend(figure, axes)
-    return _png(figure)
+    plot.legend(figure, axes)
+    return plot.png(figure)
 
 
 def averages(
@@ -126,28 +123,32 @@ def averages(
     rows = _rows(series, ("close", "ma7", "ma30"))
     last = rows.drop_nulls("close").select(pl.col("date").max()).item()
     if last is None:
-        return _no_data(symbol, about)
+        return plot.no_data(symbol, about)
     rows = _recent(rows.filter(pl.col("date") <= last), last_days)
-    figure = _figure(symbol, f"{about}, {_span(rows)}")
+    figure = plot.figure(symbol, f"{about}, {_span(rows)}")
     axes = figure.subplots()
     dates = rows["date"].to_numpy()
     dot = "o" if rows.height == 1 else ""
-    for name, colour, width in (("close", GREY, 0.9), ("ma7", BLUE, 1.5), ("ma30", ORANGE, 2.0)):
+    for name, colour, width in (
+        ("close", plot.GREY, 0.9),
+        ("ma7", plot.BLUE, 1.5),
+        ("ma30", plot.ORANGE, 2.0),
+    ):
         if rows[name].null_count() < rows.height:
             values = rows[name].to_numpy()
             axes.plot(dates, values, color=colour, lw=width, marker=dot, label=name)
     if not signals.is_empty():
         marks = signals.cast({"date": pl.Date, "ma30": pl.Float64}).drop_nulls(["date", "ma30"])
         marks = marks.filter(pl.col("date").is_between(rows["date"][0], rows["date"][-1]))
-        for cross, marker, colour in (("golden", "^", GREEN), ("death", "v", RED)):
+        for cross, marker, colour in (("golden", "^", plot.GREEN), ("death", "v", plot.RED)):
             at = marks.filter(pl.col("cross").cast(pl.String) == cross)
             _points(axes, at["date"], at["ma30"], marker, colour, 9, f"{cross} cross")
-    _tidy(axes)
+    plot.tidy(axes)
     axes.set_ylabel(PRICE)
-    axes.yaxis.set_major_formatter(_thousands)
-    _time_axis(axes, rows["date"])
-    _legend(figure, axes)
-    return _png(figure)
+    axes.yaxis.set_major_formatter(plot.thousands)
+    plot.time_axis(axes, rows["date"])
+    plot.legend(figure, axes)
+    return plot.png(figure)
 
 
 def missing_by_month(gaps: pl.DataFrame) -> pl.DataFrame:
@@ -227,8 +228,8 @@ def _draw_candles(axes: Axes, rows: pl.DataFrame) -> None:
     rows = rows.with_columns(bottom=pl.min_horizontal(ends), top=pl.max_horizontal(ends))
     is_up = pl.col("daily_close") >= pl.col("daily_open")
     for shown, colour, label in (
-        (rows.filter(is_up), BLUE, "close at or above open"),
-        (rows.filter(~is_up), RED, "close below open"),
+        (rows.filter(is_up), plot.BLUE, "close at or above open"),
+        (rows.filter(~is_up), plot.RED, "close below open"),
     ):
         if shown.is_empty():
             continue
@@ -269,8 +270,8 @@ def _name_longest(axes: Axes, gaps: pl.DataFrame, months: pl.DataFrame) -> None:
     for (month, minutes), names in numbers.items():
         place = (float(date2num(month)), minutes)
         text = axes.annotate(", ".join(names), place, (0, 5), textcoords="offset points")
-        text.set(ha="center", fontsize=9, weight="bold", color=INK)
-    axes.set_title("    ".join(texts), loc="left", fontsize=8.5, color=INK)
+        text.set(ha="center", fontsize=9, weight="bold", color=plot.INK)
+    axes.set_title("    ".join(texts), loc="left", fontsize=8.5, color=plot.INK)
 
 
 def _duration(minutes: int) -> str:
@@ -280,86 +281,3 @@ def _duration(minutes: int) -> str:
     parts = [(days, "d"), (hours, "h"), (rest, "min")]
     start = 0 if days else 1 if hours else 2
     return " ".join(f"{value:,} {unit}" for value, unit in parts[start : start + 2] if value)
-
-
-def _figure(symbol: str, about: str) -> Figure:
-    """An empty figure with its title at the top left, and room below that for the legend."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 0.87))
-    figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, layout=layout)
-    figure.text(0.01, 0.98, f"{_plain(symbol)}: {about}", va="top", fontsize=11, color=INK)
-    return figure
-
-
-def _png(figure: Figure) -> bytes:
-    """The figure as a PNG of at most 256 colours, a third of the size without.
-
-    Maximum coverage keeps rare colours, as that of a single mark; median cut blends them.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    drawn = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
-    to = io.BytesIO()
-    drawn.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(to, "PNG")
-    return to.getvalue()
-
-
-def _no_data(symbol: str, about: str) -> bytes:
-    """A chart that has nothing to show and says so."""
-    figure = _figure(symbol, about)
-    figure.text(0.5, 0.5, "no data", ha="center", va="center", fontsize=16, color=GREY)
-    return _png(figure)
-
-
-def _tidy(axes: Axes) -> None:
-    """Leave two spines, faint horizontal lines and small quiet labels."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.grid(axis="y", color=LIGHT, lw=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8.5, colors=INK)
-    axes.yaxis.label.set_fontsize(9)
-
-
-def _time_axis(axes: Axes, times: pl.Series, at_least: timedelta = timedelta(20)) -> None:
-    """Show the time from first to last of ``times``, sorted, and be at least so wide."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(minticks=3, maxticks=9)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    width = times[-1] - times[0]
-    margin = max(width * 0.02, (at_least - width) / 2)
-    axes.set_xlim(times[0] - margin, times[-1] + margin)
-    axes.set_xlabel("date (UTC)", fontsize=9)
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Name what is drawn, in one line above the axes."""
-    handles, labels = axes.get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="upper left", ncols=len(labels), fontsize=9)
-    legend.set(in_layout=False, frame_on=False, bbox_to_anchor=(0.0, 0.94))
-
-
-def _plain(text: str) -> str:
-    """Text that draws as it is: no formulas, only letters that the font has, at most 40."""
-    safe = "".join(c if c.isprintable() and ord(c) < 0x250 else ascii(c)[1:-1] for c in text[:40])
-    return safe.replace("$", r"\$") + ("..." if len(text) > 40 else "")
-
-
-def _thousands(value: float, _: float) -> str:
-    """A price on an axis: 65,000 or 0.00012."""
-    return f"{value:,.6g}"
-
-
-def _short(value: float, _: float) -> str:
-    """A volume on an axis: 1.5M, 20k, 3."""
-    for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{name}"
-    return f"{value:g}"

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tidemill import plot
 from tidemill.crypto import charts
 
 FIRST = date(2024, 1, 1)
@@ -189,8 +190,8 @@ def test_only_drawing_loads_matplotlib_and_never_pyplot() -> None:
 
 def test_a_rise_is_blue_and_a_fall_is_red() -> None:
     rise, fall = (charts.candles(daily(close), "A") for close in (110, 90))
-    assert [shows(png, charts.BLUE) for png in (rise, fall)] == [True, False]
-    assert [shows(png, charts.RED) for png in (rise, fall)] == [False, True]
+    assert [shows(png, plot.BLUE) for png in (rise, fall)] == [True, False]
+    assert [shows(png, plot.RED) for png in (rise, fall)] == [False, True]
 
 
 def test_only_the_last_180_days_are_drawn() -> None:
@@ -228,7 +229,7 @@ def test_a_column_without_numbers_still_leaves_candles(column: str, nothing: flo
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         png = charts.candles(daily(110, 112).with_columns(pl.lit(nothing).alias(column)), "A")
-    assert shows(png, charts.BLUE)
+    assert shows(png, plot.BLUE)
     assert png != empty("candles")
 
 
@@ -283,7 +284,7 @@ def test_each_class_has_its_colour() -> None:
 @pytest.mark.parametrize("name", ["$odd_{", None])
 def test_a_class_that_is_not_known_is_drawn_too(name: str | None) -> None:
     unknown = charts.gaps(GAPS.with_columns(pl.lit(name, pl.String).alias("class")), "A")
-    assert shows(unknown, charts.PURPLE)
+    assert shows(unknown, plot.PURPLE)
 
 
 def test_the_three_longest_gaps_are_named_and_the_fourth_is_not() -> None:
@@ -321,8 +322,8 @@ def test_a_length_is_told_in_its_two_greatest_units(minutes: int, text: str) -> 
 
 def test_a_golden_cross_is_green_and_a_death_cross_is_red() -> None:
     for cross, colour, other in (
-        ("golden", charts.GREEN, charts.RED),
-        ("death", charts.RED, charts.GREEN),
+        ("golden", plot.GREEN, plot.RED),
+        ("death", plot.RED, plot.GREEN),
     ):
         png = charts.averages(SERIES, crosses(**{cross: date(2024, 2, 5)}), "A")
         assert shows(png, colour)
@@ -331,7 +332,7 @@ def test_a_golden_cross_is_green_and_a_death_cross_is_red() -> None:
 
 def test_a_series_too_short_for_averages_shows_its_close() -> None:
     png = charts.averages(series(5), NO_SIGNALS, "A")
-    found = [shows(png, colour) for colour in (charts.GREY, charts.BLUE, charts.ORANGE)]
+    found = [shows(png, colour) for colour in (plot.GREY, plot.BLUE, plot.ORANGE)]
     assert found == [True, False, False]
     assert charts.averages(series(1), NO_SIGNALS, "A") != empty("averages")
 
@@ -350,7 +351,7 @@ def test_only_the_last_days_are_drawn_unless_all_are_asked_for() -> None:
     recent = charts.averages(long.reverse(), old, "A")
     assert recent == charts.averages(long.tail(365), NO_SIGNALS, "A")
     everything = charts.averages(long, old, "A", last_days=None)
-    assert (shows(recent, charts.GREEN), shows(everything, charts.GREEN)) == (False, True)
+    assert (shows(recent, plot.GREEN), shows(everything, plot.GREEN)) == (False, True)
 
 
 def test_days_after_the_last_close_are_not_drawn() -> None:
