@@ -184,15 +184,14 @@ class LivePath:
         return None
 
     def _runs(self) -> list[psutil.Process]:
-        """The processes that the code servers of the home started."""
-        servers = [
-            p for p in psutil.process_iter(["cmdline"]) if "grpc" in (p.info["cmdline"] or ())
-        ]
+        """The processes that the home's daemon had forked."""
         found = []
-        for server in servers:
+        for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if server.environ().get("TIDEMILL_HOME") == str(self.settings.home):
-                    found += [p for p in server.children() if "spawn_main" in _line(p)]
+                parent = process.parent()
+                is_forked = parent is not None and "multiprocessing.forkserver" in _line(parent)
+                if is_forked and process.environ().get("TIDEMILL_HOME") == str(self.settings.home):
+                    found.append(process)
         return found
 
     def _files(self) -> set[Path]:

@@ -10,6 +10,8 @@ from tidemill.crypto.build import Crypto
 from tidemill.errors import InputError, TidemillError
 
 DAY_S = 86_400
+RETRIES = 2
+RETRY_S = 90
 FIRST = ["BTCUSDT", "ETHUSDT"]
 """What a home where nothing has landed begins with."""
 
@@ -27,7 +29,7 @@ class Wanted(dg.Config):
     days: int = 30
 
 
-@dg.op(retry_policy=dg.RetryPolicy(max_retries=2, delay=60, backoff=dg.Backoff.EXPONENTIAL))
+@dg.op
 def fetch_missing(
     context: dg.OpExecutionContext,
     config: Wanted,
@@ -39,7 +41,8 @@ def fetch_missing(
     Each symbol has its turn, whatever became of the one before it.
 
     Raises:
-        dg.Failure: Symbols failed; tried again unless a repeat can change none of them.
+        dg.Failure: Symbols failed, and a repeat can change none of them.
+        dg.RetryRequested: One may do better. A policy would try again, too, what somebody ended.
     """
     from tidemill.crypto.backfill import backfill, landed_until
     from tidemill.crypto.exchange import UnknownSymbolError
@@ -61,10 +64,11 @@ def fetch_missing(
         if done.error:
             failed[symbol] = done.error
     if failed:
-        raise dg.Failure(
-            "; ".join(f"{symbol}: {error}" for symbol, error in failed.items()),
-            allow_retries=not all(isinstance(error, InputError) for error in failed.values()),
-        )
+        told = "; ".join(f"{symbol}: {error}" for symbol, error in failed.items())
+        failure = dg.Failure(told, allow_retries=False)
+        if all(isinstance(error, InputError) for error in failed.values()):
+            raise failure
+        raise dg.RetryRequested(RETRIES, RETRY_S) from failure
 
 
 def _cut(symbol: str, since_s: int, earliest_s: int, days: int) -> str:

@@ -65,4 +65,4 @@ def test_the_daemon_looks_at_sensors_as_often_as_they_ask() -> None:
         "print(loop.MIN_INTERVAL_LOOP_TIME)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "1"
+    assert float(done.stdout) < 1

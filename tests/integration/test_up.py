@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,10 +24,10 @@ from tidemill.settings import Settings
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 
-def start(home: Path, port: int) -> "subprocess.Popen[str]":
+def start(home: Path, port: int, **environment: str) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [sys.executable, "-m", "tidemill", "up", "--port", str(port), "--no-sample"],
-        env=os.environ | {"TIDEMILL_HOME": str(home)},
+        env=os.environ | {"TIDEMILL_HOME": str(home)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -40,10 +41,10 @@ def start(home: Path, port: int) -> "subprocess.Popen[str]":
     raise AssertionError("".join(said))
 
 
-def ask(port: int, query: str) -> Any:
+def ask(port: int, query: str, **variables: Any) -> Any:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/graphql",
-        json.dumps({"query": query}).encode(),
+        json.dumps({"query": query, "variables": variables}).encode(),
         {"content-type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
@@ -116,6 +117,44 @@ def test_a_killed_code_server_comes_back_and_sensors_go_on(tmp_path: Path) -> No
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
     assert process.returncode == 0
+    assert not of_home(home)
+
+
+LAUNCH = """mutation($job: ExecutionParams!) {launchRun(executionParams: $job) {
+    ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}"""
+STATUS = """query($run: ID!) {runOrError(runId: $run) {... on Run {status eventConnection {
+    events {... on EngineEvent {message}}}}}}"""
+TERMINATE = """mutation($run: String!) {terminateRun(runId: $run) {__typename}}"""
+
+
+def test_a_run_is_forked_with_the_libraries_and_can_be_ended(tmp_path: Path) -> None:
+    home, port = tmp_path / "home", free_port()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = start(home, port, TIDEMILL_EXCHANGE_URL=url)
+        try:
+            place = {"repositoryLocationName": "tidemill", "repositoryName": "__repository__"}
+            job = {"selector": place | {"jobName": "crypto_backfill"}, "runConfigData": {}}
+            run = ask(port, LAUNCH, job=job)["launchRun"]["run"]["runId"]
+
+            def stands() -> str:
+                return str(ask(port, STATUS, run=run)["runOrError"]["status"])
+
+            silent.settimeout(60)
+            silent.accept()  # the run has asked, and waits
+            assert stands() == "STARTED"
+            events = ask(port, STATUS, run=run)["runOrError"]["eventConnection"]["events"]
+            (pid,) = re.findall(r"Forked process (\d+)", json.dumps(events))
+            parent = psutil.Process(int(pid)).parent()
+            assert parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+            assert ask(port, TERMINATE, run=run)["terminateRun"]["__typename"] == (
+                "TerminateRunSuccess"
+            )
+            assert until(lambda: stands() == "CANCELED", 60), stands()
+            assert until(lambda: not psutil.pid_exists(int(pid)), 20)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
     assert not of_home(home)
 
 
