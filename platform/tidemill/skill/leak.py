@@ -40,12 +40,16 @@ EXTRA_DAYS = 30
 
 @dataclass(frozen=True)
 class Search:
-    """How hard to look. The model is asked about ``probes`` x (``changes`` + 1) + 2 times.
+    """How hard to look.
+
+    A forecaster is asked ``probes`` x ``changes`` + 5 times for all its folds, and as often again
+    for each side table; a pipeline at most 2 x ``probes`` x ``changes`` + ``sweep`` + 3 times.
 
     Attributes:
         seed: Of all changes; the same seed makes the same changes.
         probes: Cutoffs, or instants, after which the future is changed.
         changes: What is done to it.
+        sweep: Further instants of a pipeline that take one change only.
         heeds: Whether the answers must hang on the past. False for a model that answers the same
             whatever came before, as "the next return is 0".
     """
@@ -53,6 +57,7 @@ class Search:
     seed: int = 0
     probes: int = 3
     changes: tuple[Change, ...] = CHANGES
+    sweep: int = 8
     heeds: bool = True
 
     def __post_init__(self) -> None:
@@ -83,8 +88,8 @@ def spread(count: int, probes: int) -> list[int]:
 
 
 def frames(sources: Mapping[str, Source]) -> dict[str, pl.DataFrame]:
-    """The tables as they are."""
-    return {name: source.frame for name, source in sources.items()}
+    """The tables as they are, each in one piece: a sum over pieces may round otherwise."""
+    return {name: source.frame.rechunk() for name, source in sources.items()}
 
 
 def deaf(where: str) -> Finding:
@@ -217,7 +222,7 @@ def _other_sides(sides: Sides, told: _Told, search: Search) -> Iterator[Finding]
                 continue
             for nth, change in enumerate(search.changes):
                 rng = search.chance(fold, nth)
-                frame = change_source(source, hidden, change, rng).frame
+                frame = change_source(source, hidden, change, rng).frame.rechunk()
                 model = sides.remake(frames(sides.sources) | {name: frame})
                 other = _asked(model, told.series, told.folds, change.name)
                 if finding := told.differs(other, fold + 1, change.name, name):

@@ -15,7 +15,7 @@ import polars as pl
 
 from tidemill.errors import InputError
 from tidemill.skill.findings import Check, Finding, first_of_each
-from tidemill.skill.future import NOISY, Flags, Source, change_source
+from tidemill.skill.future import NOISY, Change, Flags, Source, change_source
 from tidemill.skill.leak import SEARCH, Search, deaf, differing, frames, spread
 
 AT = "at"
@@ -49,8 +49,8 @@ def table_leaks(
 ) -> list[Finding]:
     """Ask a pipeline again with other rows after an instant; answers given by then must not move.
 
-    The instants are the cutoff and some of those of the later answers. Features of a row are
-    answers as well: it is a column of theirs that is named first, and not only a prediction.
+    The instants are the cutoff and some of those of later answers; the search ends at the first
+    that shows something. Features are answers as well as predictions are.
 
     Args:
         pipeline: Any.
@@ -59,9 +59,8 @@ def table_leaks(
         search: How hard to look.
 
     Returns:
-        One finding a column that moved, those of the earliest instant first. Nothing where nothing
-        was found. A pipeline that differs without a change is reported as not repeatable and is not
-        looked at further.
+        One finding a column that moved. Nothing where nothing was found. A pipeline that differs
+        without a change is reported as not repeatable and is not looked at further.
 
     Raises:
         InputError: No answer is given at or before the cutoff, nothing is hidden after it, answers
@@ -76,13 +75,14 @@ def table_leaks(
         return [replace(finding, check=Check.REPEAT, text=text) for finding in unstable]
     if before.filter(pl.col(AT) <= cutoff).is_empty():
         raise InputError(f"expected answers at or before {cutoff}, found none: nothing to compare")
-    if not any(source.hidden(cutoff).any() for source in sources.values()):
+    instants = _instants(sources, before, cutoff, search)
+    if cutoff not in instants:
         raise InputError(f"expected rows after {cutoff}, found none: nothing would be proved")
-    found = [
-        finding
-        for instant in _instants(before, cutoff, search.probes)
-        for finding in asking.after(before, instant, search)
-    ]
+    found: list[Finding] = []
+    for instant, changes in instants.items():
+        found += asking.after(before, instant, changes, search)
+        if found:
+            break
     if not found and search.heeds and not asking.heeds(before, search):
         found.append(deaf("answers"))
     return first_of_each(found)
@@ -129,7 +129,9 @@ def own_labels(
         ]
         found += [
             replace(finding, check=Check.OWN_LABEL)
-            for finding in _moved(kept[0], kept[1], asking.key, pl.DataFrame(), "own label")
+            for finding in _moved(
+                kept[0], kept[1], asking.key, pl.DataFrame(), f"with another {label} of its own"
+            )
         ]
     return first_of_each(found)
 
@@ -158,7 +160,9 @@ class _Asking:
     def answers(self, tables: Mapping[str, pl.DataFrame], change: str) -> pl.DataFrame:
         """The pipeline's answers; a failure is told with the change that made it."""
         try:
-            answers = self.pipeline(tables, self.cutoff)
+            answers = self.pipeline(
+                {name: frame.rechunk() for name, frame in tables.items()}, self.cutoff
+            )
         except Exception as error:
             if change:
                 error.add_note(f"the pipeline ran on the tables as they are, not changed: {change}")
@@ -170,10 +174,12 @@ class _Asking:
             raise InputError(f"expected one answer for each {', '.join(self.key)}, found several")
         return answers
 
-    def after(self, before: pl.DataFrame, instant: Any, search: Search) -> Iterator[Finding]:
+    def after(
+        self, before: pl.DataFrame, instant: Any, changes: tuple[Change, ...], search: Search
+    ) -> Iterator[Finding]:
         """What moves in the answers given by ``instant`` when what came later is changed."""
         given = before.filter(pl.col(AT) <= instant)
-        for nth, change in enumerate(search.changes):
+        for nth, change in enumerate(changes):
             tables = {}
             touched = pl.DataFrame()
             for place, (name, source) in enumerate(self.sources.items()):
@@ -182,7 +188,9 @@ class _Asking:
                 tables[name] = changed.frame
                 touched = changed.touched if source.key else touched
             after = self.answers(tables, change.name).filter(pl.col(AT) <= instant)
-            yield from _moved(given, after, self.key, touched, f"{change.name} after {instant}")
+            yield from _moved(
+                given, after, self.key, touched, f"with {change.name} after {instant}"
+            )
 
     def heeds(self, before: pl.DataFrame, search: Search) -> bool:
         """Whether another past makes other answers."""
@@ -206,14 +214,14 @@ def _moved(
         before, after = (f.join(touched, on=key, how="anti") for f in (before, after))
     if before.columns != after.columns:
         old, new = str(before.columns), str(after.columns)
-        text = f"columns {old} become {new} when what is not known is changed ({change})"
+        text = f"columns {old} become {new} {change}"
         yield Finding(Check.FUTURE, "columns", "", text, change, old, new)
         return
     for one, other, verb in ((before, after, "goes"), (after, before, "comes")):
         lost = one.join(other, on=key, how="anti").sort(AT, *key)
         if len(lost):
             row = _row(lost, 0, key)
-            text = f"the answer of {row} {verb} when what is not known is changed ({change})"
+            text = f"the answer of {row} {verb} {change}"
             yield Finding(Check.FUTURE, "rows", row, text, change, rows=len(lost))
     before = before.join(after, on=key, how="semi").sort(AT, *key)
     after = before.select(key).join(after, on=key, how="left", maintain_order="left")
@@ -239,10 +247,7 @@ def _told(
     if old.dtype.is_numeric() and new.dtype.is_numeric():
         gap = (old.cast(pl.Float64) - new.cast(pl.Float64)).abs().filter(pl.Series(unequal)).max()
         largest = float(str(gap)) if gap is not None else None
-    text = (
-        f"{column} of {row} is {old[first]!r} and becomes {new[first]!r} when what is not known is "
-        f"changed ({change}); {rows} rows differ"
-    )
+    text = f"{column} of {row} is {old[first]!r}, and {new[first]!r} {change}; {rows} rows differ"
     return Finding(
         Check.FUTURE, column, row, text, change, repr(old[first]), repr(new[first]), largest, rows
     )
@@ -263,7 +268,28 @@ def _row(answers: pl.DataFrame, nth: int, key: tuple[str, ...]) -> str:
     return ", ".join(f"{name} {answers[name][nth]}" for name in key)
 
 
-def _instants(before: pl.DataFrame, cutoff: Any, probes: int) -> list[Any]:
-    """The cutoff and some of the instants of later answers, but for the last."""
-    later = before.filter(pl.col(AT) > cutoff)[AT].unique().sort()
-    return [cutoff, *(later[i] for i in spread(len(later) - 1, probes - 1))]
+def _instants(
+    sources: Mapping[str, Source], before: pl.DataFrame, cutoff: Any, search: Search
+) -> dict[Any, tuple[Change, ...]]:
+    """At which instants the future is changed, and how; the instants in the order of the search.
+
+    The cutoff and some later ones take every change. So do some at which a value is missing: a
+    gap that is filled from behind shows at no other. More take one change, since a feature that is
+    seldom at work shows at few instants.
+    """
+    later = before.filter(pl.col(AT) > cutoff)[AT].unique().sort()[:-1].to_list()
+    gaps: set[Any] = set()
+    for source in sources.values():
+        missing = pl.any_horizontal(pl.col(source.hidden_columns).is_null())
+        rows = source.frame.filter(pl.col(source.known) >= cutoff, missing)
+        gaps |= set(rows[source.known].to_list())
+    each = [cutoff, *(later[i] for i in spread(len(later), search.probes - 1))]
+    each += [sorted(gaps)[i] for i in spread(len(gaps), search.probes)]
+    chosen: dict[Any, tuple[Change, ...]] = dict.fromkeys(each, search.changes)
+    for i in spread(len(later), search.sweep):
+        chosen.setdefault(later[i], (NOISY,))
+    return {
+        instant: changes
+        for instant, changes in chosen.items()
+        if any(source.hidden(instant).any() for source in sources.values())
+    }
