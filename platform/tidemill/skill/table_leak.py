@@ -3,6 +3,10 @@
 The rule is that of ``leak``: an answer may hang only on what was known when it was given, and on
 the columns of its own row that came with the question.
 
+A pipeline whose sums run over all rows in pieces may round otherwise when rows after the instant
+come or go, and is reported, with a difference of 1e-16 of the value or so: let it filter what is
+known first, then compute.
+
 It imports numpy and polars: import it where it is used.
 """
 
@@ -25,7 +29,7 @@ AT = "at"
 class Pipeline(Protocol):
     """From tables to answers: the features and the predictions of rows, as one would store them."""
 
-    def __call__(self, tables: Mapping[str, pl.DataFrame], cutoff: Any) -> pl.DataFrame:
+    def __call__(self, tables: Mapping[str, pl.DataFrame], cutoff: Any, /) -> pl.DataFrame:
         """Train on what is known at ``cutoff`` and answer.
 
         Args:

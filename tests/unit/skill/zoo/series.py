@@ -113,7 +113,7 @@ def _descent(values: Floats, fold: Fold, judge: slice) -> Floats:
     weight, best = 0.0, (np.inf, 0.0)
     rows = slice(0, min(judge.start, fold.cutoff) - lag)
     inside = slice(judge.start - lag, judge.stop - lag)
-    for _ in range(200):
+    for _ in range(60):
         error = float(np.abs(y[inside] - weight * x[inside]).sum())
         best = min(best, (error, weight))
         weight -= 0.5 * float((x[rows] * (weight * x[rows] - y[rows])).mean())
