@@ -22,6 +22,8 @@ class Check(StrEnum):
     """Training rows are as late as test rows, or later."""
     EMBARGO = "embargo"
     """Labels of training rows were not known yet when the test began."""
+    ASKED = "asked"
+    """Test rows are asked when their label is known already: no forecast is made."""
     ALARM = "alarm"
     """The score is too good to be believed beside the baseline's."""
 

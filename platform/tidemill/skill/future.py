@@ -239,8 +239,12 @@ def _put(column: pl.Series, at: npt.NDArray[np.int64], new: pl.Series) -> pl.Ser
 
 
 def _renamed(source: Source, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows under keys that do not occur yet, after all that do."""
-    return rows.with_columns([_fresh(source.frame[column], len(rows)) for column in source.key])
+    """The rows under keys that do not occur yet, after all that do; one column of a key is enough.
+
+    That is the instant where it is in the key: a symbol that no model knows would prove nothing.
+    """
+    name = source.known if source.known in source.key else next(iter(source.key), None)
+    return rows.with_columns(_fresh(source.frame[name], len(rows))) if name else rows
 
 
 def _fresh(column: pl.Series, rows: int) -> pl.Series:

@@ -180,8 +180,8 @@ class _Told:
         row = f"fold {fold}, known until {day}, step {step + 1}"
         rows = int(unequal.sum())
         text = (
-            f"{row}: forecast {old!r}, and {new!r} with {change} {what} after "
-            f"{_day(self, upto)}; {rows} forecasts differ"
+            f"{row}: forecast {old!r}, and {new!r} with other {what} after "
+            f"{_day(self, upto)} ({change}); {rows} forecasts differ"
         )
         gap = np.abs(self.before[:upto] - after[:upto])[unequal]
         largest = float(gap.max()) if np.isfinite(gap).all() else None

@@ -1,4 +1,4 @@
-"""Checks of a split: no row on both sides, no training row from the test's own time or after.
+"""Checks of a split: no row on both sides, none in training that is too late, none asked too late.
 
 It imports polars: import it where it is used.
 """
@@ -68,6 +68,29 @@ def reaching_labels(
     _columns(test, test, [asked])
     text = "training labels became known only after the first test row was asked"
     return _reaching(train, test, (known, asked), Check.EMBARGO, text)
+
+
+def late_questions(test: pl.DataFrame, known: str, asked: str) -> list[Finding]:
+    """Test rows that are asked when their label is known already.
+
+    The guard believes a pipeline's word for when an answer is given. This holds it to that word: a
+    day's close that is "forecast" at the day's end is none.
+
+    Args:
+        test: Rows that are scored.
+        known: Column of the instant from which on a row's label is known.
+        asked: Column of the instant at which a row is asked, of the same type.
+    """
+    _columns(test, test, [known, asked])
+    late = test.filter(pl.col(asked) >= pl.col(known)).sort(asked)
+    if late.is_empty():
+        return []
+    row = str(late.row(0, named=True))
+    text = (
+        f"{len(late)} of {len(test)} test rows are asked when their label is known already; "
+        f"first: {row}"
+    )
+    return [Finding(Check.ASKED, asked, row, text, rows=len(late))]
 
 
 def _reaching(

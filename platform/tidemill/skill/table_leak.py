@@ -12,6 +12,8 @@ It imports numpy and polars: import it where it is used.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import Any, Protocol
 
 import numpy as np
@@ -134,7 +136,7 @@ def own_labels(
         found += [
             replace(finding, check=Check.OWN_LABEL)
             for finding in _moved(
-                kept[0], kept[1], asking.key, pl.DataFrame(), f"with another {label} of its own"
+                kept[0], kept[1], asking.key, pl.DataFrame(), f"another {label} of its own"
             )
         ]
     return first_of_each(found)
@@ -193,7 +195,7 @@ class _Asking:
                 touched = changed.touched if source.key else touched
             after = self.answers(tables, change.name).filter(pl.col(AT) <= instant)
             yield from _moved(
-                given, after, self.key, touched, f"with {change.name} after {instant}"
+                given, after, self.key, touched, f"another future after {instant} ({change.name})"
             )
 
     def heeds(self, before: pl.DataFrame, search: Search) -> bool:
@@ -218,14 +220,14 @@ def _moved(
         before, after = (f.join(touched, on=key, how="anti") for f in (before, after))
     if before.columns != after.columns:
         old, new = str(before.columns), str(after.columns)
-        text = f"columns {old} become {new} {change}"
+        text = f"columns {old} become {new} with {change}"
         yield Finding(Check.FUTURE, "columns", "", text, change, old, new)
         return
     for one, other, verb in ((before, after, "goes"), (after, before, "comes")):
         lost = one.join(other, on=key, how="anti").sort(AT, *key)
         if len(lost):
             row = _row(lost, 0, key)
-            text = f"the answer of {row} {verb} {change}"
+            text = f"the answer of {row} {verb} with {change}"
             yield Finding(Check.FUTURE, "rows", row, text, change, rows=len(lost))
     before = before.join(after, on=key, how="semi").sort(AT, *key)
     after = before.select(key).join(after, on=key, how="left", maintain_order="left")
@@ -251,7 +253,9 @@ def _told(
     if old.dtype.is_numeric() and new.dtype.is_numeric():
         gap = (old.cast(pl.Float64) - new.cast(pl.Float64)).abs().filter(pl.Series(unequal)).max()
         largest = float(str(gap)) if gap is not None else None
-    text = f"{column} of {row} is {old[first]!r}, and {new[first]!r} {change}; {rows} rows differ"
+    text = (
+        f"{column} of {row} is {old[first]!r}, and {new[first]!r} with {change}; {rows} rows differ"
+    )
     return Finding(
         Check.FUTURE, column, row, text, change, repr(old[first]), repr(new[first]), largest, rows
     )
@@ -265,6 +269,12 @@ def _unequal(before: pl.Series, after: pl.Series) -> Flags:
         return before.ne_missing(after).to_numpy()
     nulls = (before.is_null() != after.is_null()).to_numpy()
     return nulls | differing(before.fill_null(0.0).to_numpy(), after.fill_null(0.0).to_numpy())
+
+
+def _is_nan(column: pl.Series) -> pl.Series:
+    """Where a column is NaN; nowhere where it is none of floats."""
+    no = pl.repeat(False, len(column), eager=True)
+    return column.is_nan().fill_null(False) if column.dtype.is_float() else no
 
 
 def _row(answers: pl.DataFrame, nth: int, key: tuple[str, ...]) -> str:
@@ -284,9 +294,11 @@ def _instants(
     later = before.filter(pl.col(AT) > cutoff)[AT].unique().sort()[:-1].to_list()
     gaps: set[Any] = set()
     for source in sources.values():
-        missing = pl.any_horizontal(pl.col(source.hidden_columns).is_null())
-        rows = source.frame.filter(pl.col(source.known) >= cutoff, missing)
-        gaps |= set(rows[source.known].to_list())
+        hidden = source.frame.select(source.hidden_columns)
+        missing = [column.is_null() | _is_nan(column) for column in hidden.get_columns()]
+        if missing:
+            known = source.frame[source.known].filter(reduce(or_, missing))
+            gaps |= set(known.filter(known >= cutoff))
     each = [cutoff, *(later[i] for i in spread(len(later), search.probes - 1))]
     each += [sorted(gaps)[i] for i in spread(len(gaps), search.probes)]
     chosen: dict[Any, tuple[Change, ...]] = dict.fromkeys(each, search.changes)

@@ -64,6 +64,8 @@ def test_names_and_calendars_stay_and_half_of_the_questions_are_others(change: C
     same = after.frame.join(after.touched, on="day", how="anti").select("day", "price", "code")
     assert same.equals(same.select("day").join(FRAME, on="day").select(same.columns))
     assert set(after.frame["code"]) <= set("ABCD")
+    if change.numbers:
+        assert not set(after.frame["price"]) <= set(FRAME["price"])
 
 
 @pytest.mark.parametrize(("name", "rows"), [("fewer rows", ROWS - 4), ("more rows", ROWS + 4)])
@@ -74,6 +76,13 @@ def test_rows_go_and_come_after_what_is_known(name: str, rows: int) -> None:
     assert len(after.frame) == rows and not after.frame["day"].is_duplicated().any()
     old, new = set(FRAME["day"]), set(after.frame["day"])
     assert (old ^ new) <= set(after.touched["day"]) and len(old ^ new) == 4
+
+
+def test_a_row_that_comes_is_of_a_symbol_that_there_is() -> None:
+    frame = pl.DataFrame({"symbol": ["A", "B"] * 3, "day": [1, 1, 2, 2, 3, 3], "x": [1.0] * 6})
+    source = Source(frame, known="day", key=("symbol", "day"))
+    after = change_source(source, source.hidden(1), CHANGES[-1], np.random.default_rng(0)).frame
+    assert set(after["symbol"]) == {"A", "B"} and after["day"].to_list()[6:] == [4, 5]
 
 
 @given(

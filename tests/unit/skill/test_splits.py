@@ -5,7 +5,7 @@ import pytest
 
 from tidemill.errors import InputError
 from tidemill.skill.findings import Check
-from tidemill.skill.splits import later_rows, reaching_labels, shared_rows
+from tidemill.skill.splits import late_questions, later_rows, reaching_labels, shared_rows
 
 TRAIN = pl.DataFrame({"row": [1, 2, 3], "city": ["A", None, "B"], "known": [2, 3, 4]})
 
@@ -41,6 +41,14 @@ def test_a_label_may_be_known_when_the_test_is_asked_and_no_later() -> None:
     assert reaching_labels(TRAIN, pl.DataFrame({"at": [4, 5]}), "known", "at") == []
     (finding,) = reaching_labels(TRAIN, pl.DataFrame({"at": [3, 5]}), "known", "at")
     assert finding.check is Check.EMBARGO and finding.rows == 1 and "of 3 training" in finding.text
+
+
+def test_a_question_whose_answer_is_known_already_is_none() -> None:
+    test = pl.DataFrame({"at": [3, 4, 6], "known": [4, 4, 5]})
+    (finding,) = late_questions(test, "known", "at")
+    assert finding.check is Check.ASKED and finding.rows == 2
+    assert finding.row == "{'at': 4, 'known': 4}"
+    assert late_questions(test[:1], "known", "at") == []
 
 
 def test_an_empty_part_and_a_column_that_is_not_there_are_refused() -> None:

@@ -28,6 +28,16 @@ def answering(**columns: pl.Expr) -> Callable[[Tables, Any], pl.DataFrame]:
 HONEST = answering(before=pl.col("price").shift(1), now=pl.col("price"))
 
 
+def test_a_table_in_pieces_is_asked_about_in_one() -> None:
+    pieces = pl.concat([FRAME[:7], FRAME[7:]], rechunk=False)
+    sources = {"bars": Source(pieces, known="day", key=("day",))}
+
+    def pipeline(tables: Tables, cutoff: int) -> pl.DataFrame:
+        return HONEST(tables, cutoff).with_columns(x=tables["bars"].n_chunks())
+
+    assert pieces.n_chunks() == 2 and table_leaks(pipeline, sources, CUTOFF) == []
+
+
 def test_each_column_that_saw_the_future_is_named_and_no_other() -> None:
     pipeline = answering(
         now=pl.col("price"), next=pl.col("price").shift(-1), mean=pl.col("price").mean()
@@ -37,7 +47,7 @@ def test_each_column_that_saw_the_future_is_named_and_no_other() -> None:
     assert found["next"].row == f"day {CUTOFF}" and found["next"].rows == 1
     assert found["mean"].row == "day 0" and found["mean"].rows == CUTOFF + 1
     assert found["next"].before == repr(FRAME["price"][CUTOFF + 1])
-    assert found["next"].change == f"with larger after {CUTOFF}"
+    assert found["next"].change == f"another future after {CUTOFF} (larger)"
     assert str(found["next"]).startswith(
         f"future: next of day {CUTOFF} is {found['next'].before}, and"
     )
@@ -52,7 +62,7 @@ def test_an_honest_pipeline_passes() -> None:
     [
         (pl.col("price").shift(-1) > 1.5).alias("flag"),
         pl.format("up {}", pl.col("price").shift(-1)).alias("word"),
-        pl.when(pl.col("price").shift(-1) > 1.6).then(1.0).alias("null"),
+        pl.when(pl.col("price").shift(-1) > 1.6).then(0.0).alias("null"),
         pl.concat_list("price", pl.col("price").shift(-1)).alias("list"),
     ],
 )
@@ -81,11 +91,30 @@ def test_an_answer_that_comes_or_goes_with_the_future_is_found() -> None:
 
 def test_a_gap_that_is_filled_from_behind_is_found_wherever_it_is() -> None:
     for gap in (CUTOFF + 1, 27, DAYS - 2):
-        price = pl.when(pl.col("day") != gap).then("price")
-        source = Source(FRAME.with_columns(price=price), known="day", key=("day",))
-        pipeline = answering(x=pl.col("price").backward_fill())
-        (finding,) = table_leaks(pipeline, {"bars": source}, CUTOFF)
-        assert finding.row == f"day {gap}"
+        for nothing in (None, float("nan")):
+            price = pl.when(pl.col("day") != gap).then("price").otherwise(nothing)
+            source = Source(FRAME.with_columns(price=price), known="day", key=("day",))
+            pipeline = answering(x=pl.col("price").fill_nan(None).backward_fill())
+            (finding,) = table_leaks(pipeline, {"bars": source}, CUTOFF)
+            assert finding.row == f"day {gap}"
+
+
+def test_questions_and_labels_may_be_in_two_tables() -> None:
+    asked = FRAME.select("day", code=pl.col("day") % 3)
+    sources = {
+        "asked": Source(asked, known="day", key=("day",), own=("code",)),
+        "labels": Source(FRAME, known="day"),
+    }
+
+    def coded(tables: Tables, cutoff: int, until: int) -> pl.DataFrame:
+        learnt = tables["labels"].filter(pl.col("day") <= until)
+        means = tables["asked"].join(learnt, on="day").group_by("code").agg(pl.col("price").max())
+        return tables["asked"].join(means, on="code", how="left").with_columns(at=CUTOFF)
+
+    assert table_leaks(lambda t, c: coded(t, c, c), sources, CUTOFF) == []
+    assert {f.where for f in table_leaks(lambda t, c: coded(t, c, DAYS), sources, CUTOFF)} == {
+        "price"
+    }
 
 
 def test_a_feature_that_is_seldom_at_work_is_found_by_the_sweep() -> None:

@@ -1,7 +1,7 @@
-"""Pipelines over daily bars that answer the next day's return, each leaky and honest.
+"""Pipelines over daily bars that answer a coming day's return, each leaky and honest.
 
-A row is asked at the end of its day, in whole days: ``at`` is the day, and a label is known
-``AHEAD`` days later.
+A row is asked at the end of its day: ``at`` is the day, as a number, and its label, the return of
+the next day or of the next ``AHEAD``, is known when these are over.
 """
 
 from collections.abc import Callable
@@ -239,6 +239,25 @@ def split_in_time(tables: Tables, cutoff: int) -> Split:
     return in_time(rows, cutoff, pl.col("known"))
 
 
+def _of_its_own_day(frame: pl.DataFrame, cutoff: int, asked: pl.Expr, x: pl.Expr) -> Split:
+    """The day's close against the mean of the four before it, from a mean of five days."""
+    before = pl.col("close").shift(1).rolling_mean(4)
+    rows = frame.with_columns(y=pl.col("close") / before - 1, known="day", x=x / before - 1)
+    rows = rows.filter(pl.col("day") >= 30).with_columns(at=pl.max_horizontal(asked, cutoff))
+    rows = rows.select("day", "at", "known", "x", "y")
+    return Split(rows.filter(pl.col("known") <= cutoff), rows.filter(pl.col("known") > cutoff))
+
+
+def asked_at_the_end(tables: Tables, cutoff: int) -> Split:
+    mean = pl.col("close").rolling_mean(5)
+    return _of_its_own_day(tables["bars"], cutoff, pl.col("day"), mean)
+
+
+def asked_the_day_before(tables: Tables, cutoff: int) -> Split:
+    mean = pl.col("close").shift(1).rolling_mean(5)
+    return _of_its_own_day(tables["bars"], cutoff, pl.col("day") - 1, mean)
+
+
 def twin(recipe: Recipe) -> TableTwin:
     sources = {"bars": Source(bars(), known="day", key=("day",))}
     if recipe in (revised, as_published):
@@ -277,5 +296,12 @@ EXHIBITS = (
         Check.FUTURE,
         Check.ORDER,
         Check.EMBARGO,
+    ),
+    exhibit(
+        "a day asked at its own end",
+        twin(asked_at_the_end),
+        twin(asked_the_day_before),
+        Check.ASKED,
+        Check.ALARM,
     ),
 )

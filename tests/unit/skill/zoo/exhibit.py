@@ -13,7 +13,7 @@ from tidemill.skill.folds import Fold
 from tidemill.skill.future import Source
 from tidemill.skill.leak import Sides, leaks
 from tidemill.skill.series import Forecaster, Series
-from tidemill.skill.splits import later_rows, reaching_labels, shared_rows
+from tidemill.skill.splits import late_questions, later_rows, reaching_labels, shared_rows
 from tidemill.skill.table_leak import own_labels, table_leaks
 
 Tables = Mapping[str, pl.DataFrame]
@@ -136,6 +136,7 @@ class TableTwin:
         else:
             found += later_rows(split.train, split.test, source.known)
             found += reaching_labels(split.train, split.test, "known", "at")
+            found += late_questions(split.test, "known", "at")
         return found + self._alarm(split, source.key)
 
     def _alarm(self, split: Split, key: tuple[str, ...]) -> list[Finding]:
