@@ -32,6 +32,8 @@ class Source:
         given: Columns that all know in advance, as a calendar; never changed.
         own: Columns that come with the question: an answer may hang on its own row's, not on
             those of another row that is not known yet.
+        scheduled: Whether it is known in advance which rows there will be, as the days of a
+            calendar: then none goes or comes, and lags may be counted in rows.
     """
 
     frame: pl.DataFrame
@@ -39,6 +41,7 @@ class Source:
     key: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
+    scheduled: bool = False
 
     def __post_init__(self) -> None:
         """Refuse columns that are not there, and rows of which nobody knows since when."""
@@ -165,12 +168,13 @@ def change_source(
         + [_other_question(source.frame[column], asked, change, rng) for column in source.own]
     )
     touched = asked
-    if change.rows == "fewer":
+    rows = "same" if source.scheduled else change.rows
+    if rows == "fewer":
         gone = rng.permutation(at)[: (len(at) + 1) // 2]
         frame = frame.filter(~np.isin(np.arange(len(frame)), gone))
         touched = np.union1d(touched, gone)
     keys = source.frame[touched].select(source.key) if source.key else pl.DataFrame()
-    if change.rows == "more":
+    if rows == "more":
         more = _renamed(source, frame[np.sort(rng.permutation(at)[: (len(at) + 1) // 2])])
         frame = pl.concat([frame, more])
         keys = pl.concat([keys, more.select(source.key)]) if source.key else keys

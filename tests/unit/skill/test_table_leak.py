@@ -117,6 +117,17 @@ def test_questions_and_labels_may_be_in_two_tables() -> None:
     }
 
 
+def test_lags_may_be_counted_in_rows_where_the_rows_are_scheduled() -> None:
+    def week_ahead(tables: Tables, cutoff: int) -> pl.DataFrame:
+        rows = tables["bars"].filter(pl.col("day") <= cutoff + 7)
+        asked = pl.min_horizontal("day", cutoff)
+        return rows.select("day", at=asked, before=pl.col("price").shift(7))
+
+    scheduled = {"bars": Source(FRAME, known="day", key=("day",), scheduled=True)}
+    assert table_leaks(week_ahead, scheduled, CUTOFF) == []
+    assert {f.where for f in table_leaks(week_ahead, BARS, CUTOFF)} == {"before"}
+
+
 def test_a_feature_that_is_seldom_at_work_is_found_by_the_sweep() -> None:
     seldom = pl.when(pl.col("day") % 6 == 1).then(pl.col("price").shift(-1)).otherwise("price")
     assert table_leaks(answering(x=seldom), BARS, CUTOFF, Search(probes=1, sweep=0)) == []

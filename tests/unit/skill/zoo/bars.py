@@ -97,15 +97,12 @@ def interpolated(frame: pl.DataFrame, cutoff: int) -> pl.DataFrame:
 
 def extrapolated(frame: pl.DataFrame, cutoff: int) -> pl.DataFrame:
     """A gap goes on by half of the last step that is known."""
-    held = pl.col("volume").drop_nulls()
-    step = frame.select("day", step=pl.when(pl.col("volume").is_not_null()).then(held.len()))
-    known = frame.filter(pl.col("volume").is_not_null()).with_columns(
-        step=pl.col("volume").diff().fill_null(0.0) / 2
+    known = frame.filter(pl.col("volume").is_not_null()).select(
+        "day", last="volume", step=pl.col("volume").diff().fill_null(0.0) / 2
     )
-    joined = step.select("day").join_asof(known.select("day", "volume", "step"), on="day")
-    missing = frame["volume"].is_null()
-    x = joined["volume"] + joined["step"] * missing.cast(pl.Float64)
-    return frame.with_columns(x=x)
+    joined = frame.join_asof(known, on="day")
+    step = pl.when(pl.col("volume").is_null()).then("step").otherwise(0.0)
+    return joined.with_columns(x=pl.col("last") + step)
 
 
 def _scaled(frame: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
