@@ -30,7 +30,7 @@ def test_the_zoo_shows_each_check_at_work() -> None:
     assert at_work == set(Check) - {Check.REPEAT, Check.HEED}
 
 
-SOME = [shown for shown in ZOO if shown.caught_by == {Check.FUTURE}][::3]
+SOME = [shown for shown in ZOO if shown.caught_by == {Check.FUTURE}][::4]
 
 
 @pytest.mark.parametrize("shown", SOME, ids=lambda shown: shown.name)

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.skill.zoo.exhibit import Tables
 from tidemill.errors import InputError
 from tidemill.skill.findings import Check
-from tidemill.skill.future import Source
+from tidemill.skill.future import CHANGES, Source
 from tidemill.skill.leak import Search
 from tidemill.skill.table_leak import own_labels, table_leaks
 
@@ -51,6 +51,17 @@ def test_each_column_that_saw_the_future_is_named_and_no_other() -> None:
     assert str(found["next"]).startswith(
         f"future: next of day {CUTOFF} is {found['next'].before}, and"
     )
+
+
+def test_the_search_ends_at_the_first_instant_that_shows_a_leak() -> None:
+    asked = []
+
+    def pipeline(tables: Tables, cutoff: int) -> pl.DataFrame:
+        asked.append(cutoff)
+        return answering(next=pl.col("price").shift(-1))(tables, cutoff)
+
+    assert table_leaks(pipeline, BARS, CUTOFF)
+    assert len(asked) == 2 + len(CHANGES)
 
 
 def test_an_honest_pipeline_passes() -> None:
