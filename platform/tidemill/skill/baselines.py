@@ -137,7 +137,9 @@ def seasonal_factors(values: Floats, season: int, multiply: bool) -> Floats:
     off = inner / trend if multiply else inner - trend
     phase = (np.arange(len(off)) + first) % season
     factors = np.array([off[phase == i].mean() for i in range(season)])
-    return factors / factors.mean() if multiply else factors - factors.mean()
+    level = factors.mean()
+    whole: Floats = factors / level if multiply else factors - level
+    return whole
 
 
 def _usable(values: Floats) -> None:
