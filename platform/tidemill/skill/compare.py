@@ -63,7 +63,7 @@ def by_group(losses: npt.ArrayLike, groups: npt.ArrayLike) -> Floats:
             f"expected losses and groups of one shape (n,), found {values.shape} and {named.shape}"
         )
     _, group = np.unique(named, return_inverse=True)
-    summed: Floats = np.bincount(group.ravel(), weights=values)
+    summed: Floats = np.bincount(group.ravel(), weights=values).astype(np.float64)
     return summed
 
 
