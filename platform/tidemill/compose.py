@@ -11,11 +11,12 @@ from tidemill.kafka.broker import Broker
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake.store import Lake
 from tidemill.settings import Settings
+from tidemill.skill.contracts import LEDGER
 
 
 def lake(settings: Settings) -> Lake:
     """The lake with every table that there is, and its catalogue."""
-    return Lake(settings.lake, settings.catalogue, TABLES)
+    return Lake(settings.lake, settings.catalogue, (*TABLES, LEDGER))
 
 
 def engine(settings: Settings) -> Engine:

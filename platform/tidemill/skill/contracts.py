@@ -22,8 +22,12 @@ LEDGER = Table(
         Column("n", Type.BIGINT, "Values that were forecast, over all folds.", low=1),
         Column("folds", Type.BIGINT, "Cutoffs that were forecast from.", low=1),
         Column("horizon", Type.BIGINT, "Steps ahead of a cutoff.", unit="rows", low=1),
-        Column("ci_low", Type.DOUBLE, "Lower end of the skill's 95 % interval."),
-        Column("ci_high", Type.DOUBLE, "Upper end of it."),
+        Column(
+            "ci_low",
+            Type.DOUBLE,
+            "Lower end of the skill's 95 % interval; -1000000 for too few folds to tell one.",
+        ),
+        Column("ci_high", Type.DOUBLE, "Upper end of it; 1, all of the error, for too few folds."),
         Column(
             "p_value",
             Type.DOUBLE,
