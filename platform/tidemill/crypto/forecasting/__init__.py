@@ -1,0 +1,1 @@
+"""Forecasts of a symbol's daily close: Prophet's recipes, their study, the outlook."""
