@@ -1,14 +1,13 @@
 """Fitting a recipe to a series up to a cutoff, and forecasting from the fit."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tidemill.crypto.forecasting import features
+from tidemill.crypto.forecasting.calm import calm
 from tidemill.crypto.forecasting.features import Floats
 from tidemill.crypto.forecasting.halvings import holidays
 from tidemill.crypto.forecasting.recipe import Known, Recipe
@@ -101,7 +100,7 @@ def fit(series: Series, cutoff: int, recipe: Recipe) -> Fitted:
         TidemillError: Prophet could not fit them.
     """
     frame = features.training(series, cutoff, recipe)
-    with _quiet_and_single():
+    with calm():
         from prophet import Prophet
 
         from tidemill.crypto.forecasting.backend import backend
@@ -150,7 +149,7 @@ class ProphetForecaster:
         """Whether it looks at what it forecasts."""
         return self.recipe.is_leaky
 
-    def forecast(self, series: Series, folds: "list[Fold] | tuple[Fold, ...]") -> Floats:
+    def forecast(self, series: Series, folds: Sequence[Fold]) -> Floats:
         """Forecast each fold's tested days; float64, shape (folds, horizon), in the values' unit.
 
         Raises:
@@ -164,7 +163,7 @@ class ProphetForecaster:
         )
         fitted = fit(series, fold.cutoff, self.recipe)
         first = fold.start - fold.cutoff + 1
-        with _quiet_and_single():
+        with calm():
             rows = fitted.ahead(first, first + fold.horizon, leaked)
         return unscaled(rows["yhat"].to_numpy(), self.recipe)
 
@@ -172,20 +171,3 @@ class ProphetForecaster:
 def unscaled(values: Floats, recipe: Recipe) -> Floats:
     """Values in the series' unit, from the recipe's scale."""
     return np.exp(np.minimum(values, LARGEST_LOG)) if recipe.log else values
-
-
-@contextmanager
-def _quiet_and_single() -> Iterator[None]:
-    """One thread for linear algebra, as the order of its sums differs by threads; no chatter."""
-    from threadpoolctl import threadpool_limits
-
-    loggers = [logging.getLogger(name) for name in ("cmdstanpy", "prophet")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
