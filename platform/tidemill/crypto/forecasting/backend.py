@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from prophet.models import CmdStanPyBackend, TrendIndicator
 
+from tidemill.crypto.forecasting.recipe import Begin
 from tidemill.crypto.forecasting.start import posterior_mode
 
 SEED = 7
@@ -23,23 +24,33 @@ _PARAMETERS = ("k", "m", "delta", "sigma_obs", "beta")
 
 
 class QuickBackend(CmdStanPyBackend):
-    """Starts Stan's optimiser at the posterior's mode, and talks to it in plain files.
+    """Talks to Stan in plain files, and chooses where its optimiser starts.
 
-    Program, data and tolerances are Prophet's. What differs is the start (``start.py``), and that
-    data are encoded once and only the parameters are read back: in Prophet's way that costs
-    as much as the thousand steps of its optimiser. Of the answer the trend over the training days
-    is left out; Prophet does not use it.
+    Program, data and tolerances are Prophet's. Data are encoded once and only the parameters are
+    read back: in Prophet's way that costs nearly as much as the thousand steps of its optimiser.
+    Of the answer the trend over the training days is left out; Prophet does not use it.
+
+    Attributes:
+        begin: The start.
     """
+
+    def __init__(self, begin: Begin) -> None:
+        """Find Stan's program."""
+        super().__init__()
+        self.begin = begin
 
     def fit(
         self, stan_init: dict[str, Any], stan_data: dict[str, Any], **kwargs: Any
     ) -> "OrderedDict[str, np.ndarray]":
         """Parameters by name, each of shape (1, n).
 
-        Should the program fail from our start, Prophet's own way from its own start is taken.
+        Should the program fail, Prophet's own way from its own start is taken, Newton's method
+        included.
         """
-        is_linear = stan_data["trend_indicator"] == TrendIndicator.LINEAR.value
-        start = posterior_mode(stan_data, stan_init) if is_linear else None
+        start: dict[str, Any] | None = stan_init
+        if self.begin is Begin.MODE:
+            is_linear = stan_data["trend_indicator"] == TrendIndicator.LINEAR.value
+            start = posterior_mode(stan_data, stan_init) if is_linear else None
         found = self._optimise(start, stan_data) if start else None
         return found or super().fit(stan_init, stan_data, seed=SEED, **kwargs)
 
@@ -56,7 +67,7 @@ class QuickBackend(CmdStanPyBackend):
             rows = _json_rows(data["X"].to_numpy(float))
             given.write_text(json.dumps(encoded).replace('"X": []', f'"X": {rows}'))
             begun.write_text(json.dumps(init))
-            subprocess.run(
+            ended = subprocess.run(
                 [
                     *(str(self.model.exe_file), "optimize", f"algorithm={algorithm}", "iter=10000"),
                     *("random", f"seed={SEED}", "data", f"file={given}", f"init={begun}"),
@@ -65,9 +76,11 @@ class QuickBackend(CmdStanPyBackend):
                 cwd=folder,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                check=False,  # it exits with an error where no step improves on the start
+                check=False,
             )
-            return _read(out)
+            # from the mode it mostly ends with an error, as no step improves on the start
+            is_sound = ended.returncode == 0 or self.begin is Begin.MODE
+            return _read(out) if is_sound else None
 
 
 def _json_rows(columns: "np.ndarray") -> str:
@@ -95,6 +108,6 @@ def _read(answer: Path) -> "OrderedDict[str, np.ndarray] | None":
 
 
 @cache
-def backend() -> QuickBackend:
-    """The one backend of this process; it keeps nothing from fit to fit."""
-    return QuickBackend()
+def backend(begin: Begin) -> QuickBackend:
+    """The one backend of this process for a start; it keeps nothing from fit to fit."""
+    return QuickBackend(begin)

@@ -10,7 +10,7 @@ from tidemill.crypto.forecasting import features
 from tidemill.crypto.forecasting.calm import calm
 from tidemill.crypto.forecasting.features import Floats
 from tidemill.crypto.forecasting.halvings import holidays
-from tidemill.crypto.forecasting.recipe import Known, Recipe
+from tidemill.crypto.forecasting.recipe import Begin, Known, Recipe
 from tidemill.errors import TidemillError
 from tidemill.skill.folds import Fold
 from tidemill.skill.series import Series
@@ -92,7 +92,7 @@ class Fitted:
         return means
 
 
-def fit(series: Series, cutoff: int, recipe: Recipe) -> Fitted:
+def fit(series: Series, cutoff: int, recipe: Recipe, begin: Begin = Begin.MODE) -> Fitted:
     """Fit a recipe to the first ``cutoff`` days of a series, which are all that it sees.
 
     Raises:
@@ -113,7 +113,7 @@ def fit(series: Series, cutoff: int, recipe: Recipe) -> Fitted:
             holidays=holidays(series.name, last.astype("datetime64[D]").item()),
             uncertainty_samples=0,
         )
-        model.stan_backend = backend()
+        model.stan_backend = backend(begin)
         for days in recipe.averages:
             model.add_regressor(features.column(days))
         try:
@@ -135,9 +135,11 @@ class ProphetForecaster:
 
     Attributes:
         recipe: What is fitted.
+        begin: Where its optimiser starts.
     """
 
     recipe: Recipe
+    begin: Begin = Begin.MODE
 
     @property
     def name(self) -> str:
@@ -161,7 +163,7 @@ class ProphetForecaster:
         leaked = (
             features.leaked_averages(series, fold, self.recipe) if self.recipe.is_leaky else None
         )
-        fitted = fit(series, fold.cutoff, self.recipe)
+        fitted = fit(series, fold.cutoff, self.recipe, self.begin)
         first = fold.start - fold.cutoff + 1
         with calm():
             rows = fitted.ahead(first, first + fold.horizon, leaked)

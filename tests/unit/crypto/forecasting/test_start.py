@@ -13,7 +13,7 @@ from tidemill.crypto.forecasting import backend, start
 from tidemill.crypto.forecasting.calm import calm
 from tidemill.crypto.forecasting.features import Floats, training
 from tidemill.crypto.forecasting.fit import fit
-from tidemill.crypto.forecasting.recipe import Mode, Recipe
+from tidemill.crypto.forecasting.recipe import Begin, Mode, Recipe
 
 BOTH = pytest.mark.parametrize("mode", Mode)
 
@@ -74,11 +74,18 @@ def test_nothing_near_the_mode_is_more_probable(mode: Mode) -> None:
 def test_a_useless_start_costs_time_and_not_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = walk(200)
     good = fit(whole, 200, Recipe()).model.params["beta"]
-    monkeypatch.setattr(backend, "posterior_mode", lambda data, start: None)
-    without = fit(whole, 200, Recipe()).model.params["beta"]
-    monkeypatch.setattr(backend, "posterior_mode", lambda data, start: start)
-    plain = fit(whole, 200, Recipe()).model.params["beta"]
-    assert without == pytest.approx(good, abs=0.02) and plain == pytest.approx(good, abs=0.02)
+    for useless in (lambda data, start: None, lambda data, start: start):
+        monkeypatch.setattr(backend, "posterior_mode", useless)
+        found = fit(whole, 200, Recipe()).model.params["beta"]
+        assert not np.array_equal(found, good) and found == pytest.approx(good, abs=0.02)
+
+
+@BOTH
+def test_from_prophets_own_start_the_parameters_are_prophets_own(mode: Mode) -> None:
+    theirs = problem(mode)[2]
+    ours = fit(walk(200), 200, Recipe(mode), Begin.PROPHET).model.params
+    for name, found in ours.items():
+        assert found == pytest.approx(theirs[name], rel=1e-5, abs=1e-6), name
 
 
 @settings(max_examples=60)
