@@ -64,7 +64,7 @@ class QuickBackend(CmdStanPyBackend):
         with tempfile.TemporaryDirectory(prefix="tidemill-fit-") as folder:
             names = ("data.json", "init.json", "out.csv")
             given, begun, out = (Path(folder) / name for name in names)
-            rows = _json_rows(data["X"].to_numpy(float))
+            rows = self._rows(data["X"].to_numpy(float))
             given.write_text(json.dumps(encoded).replace('"X": []', f'"X": {rows}'))
             begun.write_text(json.dumps(init))
             ended = subprocess.run(
@@ -82,8 +82,17 @@ class QuickBackend(CmdStanPyBackend):
             is_sound = ended.returncode == 0 or self.begin is Begin.MODE
             return _read(out) if is_sound else None
 
+    def _rows(self, columns: "np.ndarray") -> str:
+        """The columns as JSON; from Prophet's own start as Prophet writes them.
 
-def _json_rows(columns: "np.ndarray") -> str:
+        Stan reads another spelling of the same number to another last bit, and that is enough for
+        its way from Prophet's start to end elsewhere, with scores 0.1 % away.
+        """
+        is_prophets = self.begin is Begin.PROPHET
+        return json.dumps(columns.tolist()) if is_prophets else quick_rows(columns)
+
+
+def quick_rows(columns: "np.ndarray") -> str:
     """A matrix as JSON to the last bit; Polars writes numbers five times faster than json does."""
     import polars as pl
 

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.crypto.forecasting.walks import Naive
 from tidemill.crypto.forecasting.crew import Crew
 from tidemill.crypto.forecasting.fit import ProphetForecaster
-from tidemill.crypto.forecasting.recipe import Known, Recipe
+from tidemill.crypto.forecasting.recipe import Begin, Known, Recipe
 from tidemill.crypto.forecasting.study import Plan, Runs, mape
 from tidemill.skill.series import Forecaster, Series
 
@@ -40,7 +40,7 @@ def test_the_last_fifth_of_bitcoin_gives_the_figures_of_the_spec() -> None:
     expected: list[tuple[Forecaster, float, float]] = [
         (Naive(), 7.51, 0.01),
         (ProphetForecaster(Recipe()), 7.73, 0.05),
-        (ProphetForecaster(Recipe(averages=(), prior=0.01)), 50.7, 2.0),
+        (ProphetForecaster(Recipe(averages=(), prior=0.01), Begin.PROPHET), 50.7, 1.0),
         (ProphetForecaster(Recipe(known=Known.LEAKY)), 2.51, 0.05),
     ]
     folds = Plan().testing(len(whole))

@@ -18,15 +18,22 @@ from tidemill.crypto.forecasting.recipe import Begin, Mode, Recipe
 BOTH = pytest.mark.parametrize("mode", Mode)
 
 
-def problem(mode: Mode) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Stan's data and first guess of a small series, and what Prophet makes of them by itself."""
+def problem(
+    mode: Mode, scale: float = 10.0
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Stan's data and first guess of a small series, and what Prophet makes of them by itself.
+
+    The smaller the prior scale of the weights, the more the prior counts.
+    """
     from prophet import Prophet
 
     frame = training(walk(200), 200, Recipe())
     with calm():
-        model = Prophet(seasonality_mode=mode.value, daily_seasonality=False)
+        model = Prophet(
+            seasonality_mode=mode.value, daily_seasonality=False, seasonality_prior_scale=scale
+        )
         for name in ("ma7", "ma30"):
-            model.add_regressor(name)
+            model.add_regressor(name, prior_scale=scale)
         data = model.preprocess(frame)
         guess = model.calculate_initial_params(data.K)
         assert model.stan_backend is not None
@@ -59,7 +66,7 @@ def test_the_mode_is_at_least_as_probable_as_what_prophet_finds_from_its_own_sta
 
 @BOTH
 def test_nothing_near_the_mode_is_more_probable(mode: Mode) -> None:
-    data, guess, _ = problem(mode)
+    data, guess, _ = problem(mode, scale=0.01)
     mode_found = start.posterior_mode(data, guess)
     assert mode_found is not None
     least = cost(data, mode_found)
@@ -81,11 +88,14 @@ def test_a_useless_start_costs_time_and_not_the_result(monkeypatch: pytest.Monke
 
 
 @BOTH
-def test_from_prophets_own_start_the_parameters_are_prophets_own(mode: Mode) -> None:
+def test_from_prophets_own_start_the_parameters_are_prophets_own(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     theirs = problem(mode)[2]
+    monkeypatch.delattr(backend, "posterior_mode")
     ours = fit(walk(200), 200, Recipe(mode), Begin.PROPHET).model.params
     for name, found in ours.items():
-        assert found == pytest.approx(theirs[name], rel=1e-5, abs=1e-6), name
+        assert found == pytest.approx(theirs[name], rel=2e-7), name
 
 
 @settings(max_examples=60)
@@ -107,4 +117,4 @@ def test_a_matrix_reaches_stan_to_the_last_bit() -> None:
 
     rng = np.random.default_rng(1)
     matrix = rng.normal(size=(50, 4)) * 10.0 ** rng.integers(-30, 30, size=(50, 4))
-    assert np.array_equal(np.array(json.loads(backend._json_rows(matrix))), matrix)
+    assert np.array_equal(np.array(json.loads(backend.quick_rows(matrix))), matrix)
