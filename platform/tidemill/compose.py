@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tidemill.crypto import live
+from tidemill.crypto import contracts, live
 from tidemill.crypto.build import Crypto
-from tidemill.crypto.contracts import TABLES
+from tidemill.crypto.forecasting import contracts as forecasting
 from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.base import Engine, named
 from tidemill.kafka.broker import Broker
@@ -13,10 +13,12 @@ from tidemill.lake.store import Lake
 from tidemill.settings import Settings
 from tidemill.skill.contracts import LEDGER
 
+TABLES = (*contracts.TABLES, *forecasting.TABLES, LEDGER)
+
 
 def lake(settings: Settings) -> Lake:
     """The lake with every table that there is, and its catalogue."""
-    return Lake(settings.lake, settings.catalogue, (*TABLES, LEDGER))
+    return Lake(settings.lake, settings.catalogue, TABLES)
 
 
 def engine(settings: Settings) -> Engine:
