@@ -255,7 +255,10 @@ class Theta:
 
 @dataclass(frozen=True)
 class Ets:
-    """Exponential smoothing, its form (error, trend, season, damping) chosen by AICc.
+    """Exponential smoothing, its form (trend, season, damping) chosen by AICc.
+
+    Positive values are smoothed as logarithms, where trend and season multiply and errors keep
+    their size over the years: the forms that multiply by themselves ran off on prices.
 
     Attributes:
         season: Rows of a season; looked for where the first training part has one.
@@ -273,13 +276,17 @@ class Ets:
             from statsforecast.ets import ets_f, forecast_ets
 
             _usable(values)
+            is_log = bool((values > 0).all())
+            smooth = np.log(values) if is_log else values
             if not form:
                 m = self.season if is_seasonal(values, self.season) else 1
-                chosen = ets_f(values, m=m, model="ZZZ" if m > 1 else "ZZN")["components"]
+                search = "ZZZ" if m > 1 else "ZZN"
+                chosen = ets_f(smooth, m=m, model=search, additive_only=True)["components"]
                 form.append((m, chosen[:3], chosen[3] == "D"))
             m, model, damped = form[0]
-            fitted = ets_f(values, m=m, model=model, damped=damped)
-            return np.asarray(forecast_ets(fitted, steps)["mean"])
+            fitted = ets_f(smooth, m=m, model=model, damped=damped)
+            made = np.asarray(forecast_ets(fitted, steps)["mean"])
+            return np.exp(made) if is_log else made
 
         return walk(self.name, series, folds, fit)
 

@@ -1,6 +1,8 @@
 """Baselines: what each forecasts, that it looks no further than it may, and that it answers."""
 
 import logging
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from tidemill.skill.baselines import (
     seasonal_factors,
     series_baselines,
 )
+from tidemill.skill.baselines import walk as along
 from tidemill.skill.folds import Fold, WalkForward
 from tidemill.skill.series import Forecaster, Series
 
@@ -63,8 +66,13 @@ def test_a_line_goes_on_by_half_its_slope_in_theta_and_wholly_in_ets_and_arima()
     days, folds = series(np.arange(1.0, 105.0)), [Fold(100, 100, 104)]
     ahead = np.arange(1, 5)
     assert Theta().forecast(days, folds)[0] == pytest.approx(100 + ahead / 2, abs=0.01)
-    assert Ets().forecast(days, folds)[0] == pytest.approx(100 + ahead, abs=0.01)
+    assert Ets().forecast(series(days.values - 50), folds)[0] == pytest.approx(50 + ahead, abs=0.1)
     assert Arima().forecast(days, folds)[0] == pytest.approx(100 + ahead, abs=0.01)
+
+
+def test_ets_goes_on_by_the_same_factor_where_all_is_positive() -> None:
+    days, folds = series(1.05 ** np.arange(104)), [Fold(100, 100, 104)]
+    assert Ets().forecast(days, folds)[0] == pytest.approx(days.values[100:], rel=1e-3)
 
 
 def test_theta_is_the_library_s_standard_one_at_the_same_smoothing() -> None:
@@ -153,6 +161,42 @@ def test_a_baseline_that_cannot_be_fitted_is_the_last_value_and_says_why(
     assert caplog.messages == [
         "ets of A is the last value at 2 of 2 cutoffs: from row 30, all 30 rows are 3"
     ]
+
+
+def test_what_has_too_few_rows_to_learn_from_is_the_last_value_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for model in (Theta(), Ets(), Arima()):
+        with caplog.at_level(logging.WARNING):
+            made = model.forecast(series(walk(21)), [Fold(19, 19, 21)])
+        assert (made == walk(21)[18]).all()
+        assert caplog.messages[-1].endswith("19 rows to learn from, at least 20 needed")
+
+
+def test_a_forecast_that_is_no_number_is_the_last_value() -> None:
+    nothing = along("none", series([1, 2, 3]), [Fold(2, 2, 3)], lambda v, n: np.full(n, np.nan))
+    assert nothing.tolist() == [[2]]
+
+
+@pytest.mark.parametrize(
+    ("model", "search"),
+    [(Ets(), "statsforecast.ets.ets_f"), (Arima(), "statsforecast.arima.auto_arima_f")],
+    ids=["ets", "arima"],
+)
+def test_the_form_of_a_model_is_searched_for_once(
+    model: Forecaster, search: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _, name = search.rpartition(".")
+    found, searches = getattr(import_module(module), name), []
+
+    def counted(*args: Any, **more: Any) -> Any:
+        searches.append(more.get("model", "ZZ"))
+        return found(*args, **more)
+
+    monkeypatch.setattr(search, counted)
+    folds = WalkForward(horizon=5, period=5, initial=70).folds(90)
+    model.forecast(series(walk(90)), folds)
+    assert sum("ZZ" in searched for searched in searches) == 1 < len(folds)
 
 
 BAD = {

@@ -127,6 +127,12 @@ def test_the_interval_is_around_the_skill_and_never_above_one() -> None:
         assert FLOOR <= low <= skill(mine, theirs) <= high <= 1
 
 
+def test_an_interval_ends_where_skill_is_not_told_any_more() -> None:
+    theirs = np.array([1e-5, 0, 0, 0, 0])
+    assert skill(np.ones(5), theirs) == pytest.approx(1 - 5e5)
+    assert skill_interval(np.ones(5), theirs)[0] == FLOOR
+
+
 def test_rows_of_one_group_count_once() -> None:
     assert by_group([1.0, 2.0, 4.0], ["b", "a", "b"]).tolist() == [2, 5]
     rng = np.random.default_rng(5)

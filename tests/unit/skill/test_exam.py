@@ -7,7 +7,7 @@ import pytest
 
 from tidemill.errors import InputError
 from tidemill.skill.baselines import Drift, Naive, SeasonalNaive
-from tidemill.skill.compare import ANYTHING, by_group, diebold_mariano
+from tidemill.skill.compare import ANYTHING, by_group, diebold_mariano, skill_interval
 from tidemill.skill.exam import Answer, Exam
 from tidemill.skill.folds import Fold, WalkForward
 from tidemill.skill.series import Series
@@ -71,7 +71,9 @@ def test_overlapping_folds_are_not_counted_as_so_many() -> None:
     assert exam().overlapping == 1
     sat, (naive, drift, _) = exam(), answers()
     losses = [np.abs(sat.actual - answer.forecast) for answer in (drift, naive)]
-    assert sat.score("mae", drift, naive).p_value == diebold_mariano(losses[0], losses[1], 1)
+    score = sat.score("mae", drift, naive)
+    assert score.p_value == diebold_mariano(losses[0], losses[1], 1)
+    assert (score.ci_low, score.ci_high) == skill_interval(losses[0], losses[1], 1)
 
 
 def test_of_one_fold_a_score_says_that_nothing_is_known() -> None:

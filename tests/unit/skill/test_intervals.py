@@ -42,6 +42,13 @@ def test_an_interval_spans_the_residuals_of_past_folds_at_each_step() -> None:
     assert (low[4].tolist(), high[4].tolist()) == ([-2, -20], [2, 20])
 
 
+def test_residuals_from_before_the_window_are_forgotten() -> None:
+    rule = Conformal(level=0.5, scale="absolute", pool=0, rate=0, least=2, window=20)
+    actual = np.array([[100.0, 100], [-100, -100], [-1, -10], [1, 10], [0, 0]])
+    low, high = rule.bands(HALVES, actual, np.zeros((5, 2)))
+    assert (low[4].tolist(), high[4].tolist()) == ([-1, -10], [1, 10])
+
+
 def test_on_the_log_scale_an_interval_grows_with_the_price() -> None:
     rule = Conformal(level=0.5, pool=0, rate=0, least=4)
     forecast = np.array([[1.0], [10], [100], [1000], [5000]])

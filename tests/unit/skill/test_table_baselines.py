@@ -10,25 +10,25 @@ TRAIN = pl.DataFrame(
     {
         "city": ["A", "A", "B", None],
         "age": [1, 1, 1, 2],
-        "spent": [10, 20, 60, 30],
+        "spent": [10, 20, 60, 70],
     }
 )
 
 
 def test_the_mean_is_the_same_for_every_row() -> None:
-    assert TableMean().fit(TRAIN, "spent").predict(TRAIN[:2]).tolist() == [30, 30]
+    assert TableMean().fit(TRAIN, "spent").predict(TRAIN[:2]).tolist() == [40, 40]
 
 
 def test_a_group_has_its_own_mean_null_is_a_group_and_an_unseen_one_has_the_mean_of_all() -> None:
     asked = pl.DataFrame({"city": ["B", "C", None, "A", "B"]})
     fitted = GroupMean(("city",)).fit(TRAIN, "spent")
-    assert fitted.predict(asked).tolist() == [60, 30, 30, 15, 60]
+    assert fitted.predict(asked).tolist() == [60, 40, 70, 15, 60]
 
 
 def test_a_group_is_of_all_its_columns() -> None:
     asked = pl.DataFrame({"age": [1, 2], "city": ["A", "A"]})
     fitted = GroupMean(("city", "age")).fit(TRAIN, "spent")
-    assert fitted.predict(asked).tolist() == [15, 30]
+    assert fitted.predict(asked).tolist() == [15, 40]
     assert GroupMean(("city", "age")).name == "mean_by_city_age"
 
 
