@@ -59,7 +59,7 @@ FORECAST_METRICS = Table(
         Column("is_champion", Type.BOOLEAN, "Whether cross-validation chose it."),
         Column("is_baseline", Type.BOOLEAN, "Whether it is what others are held against."),
         Column("mse", Type.DOUBLE, "Mean squared error.", unit="quote asset squared", low=0.0),
-        _mape("mape", "Mean absolute percentage error on the test part."),
+        _mape("mape", "Mean absolute percentage error on the test part.", nullable=True),
         _mape("cv_mape", "The same inside the training part; NULL where not run.", nullable=True),
         Column("mode", Type.STRING, "Seasonality: additive or multiplicative.", nullable=True),
         Column("prior", Type.DOUBLE, "Changepoint prior scale.", nullable=True, low=0.0),
@@ -67,7 +67,7 @@ FORECAST_METRICS = Table(
         Column("n", Type.BIGINT, "Days forecast, over all folds.", low=1),
         Column("folds", Type.BIGINT, "Cutoffs.", low=1),
         Column("baseline", Type.STRING, "Name of the best baseline."),
-        _mape("baseline_mape", "Its error."),
+        _mape("baseline_mape", "Its error.", nullable=True),
         Column("skill", Type.DOUBLE, "1 - mape / baseline_mape: above 0 is better."),
         Column("ci_low", Type.DOUBLE, "Lower end of the skill's 95 % interval."),
         Column("ci_high", Type.DOUBLE, "Upper end of it."),
@@ -90,7 +90,14 @@ ACTUAL_VS_PREDICTED = Table(
         _price("yhat", "Forecast of it."),
         _price("error", "y - yhat."),
         _price("abs_error", "Its size."),
-        Column("pct_error", Type.DOUBLE, "Its size as a share of y.", unit=PERCENT, low=0.0),
+        Column(
+            "pct_error",
+            Type.DOUBLE,
+            "Its size as a share of y; NULL where y is 0.",
+            unit=PERCENT,
+            nullable=True,
+            low=0.0,
+        ),
         MODEL,
         CUTOFF,
         AHEAD,
@@ -110,8 +117,8 @@ FORECAST_ABLATION = Table(
         MODEL,
         Column("regressors", Type.STRING, "Which ones: none, ma7 or ma7+ma30."),
         IS_LEAKY,
-        _mape("mape", "Mean absolute percentage error on the test part."),
-        _mape("naive_mape", "That of tomorrow = today, on the same folds."),
+        _mape("mape", "Mean absolute percentage error on the test part.", nullable=True),
+        _mape("naive_mape", "That of tomorrow = today, on the same folds.", nullable=True),
         Column("n", Type.BIGINT, "Days forecast, over all folds.", low=1),
         Column("folds", Type.BIGINT, "Cutoffs.", low=1),
         SYMBOL,
@@ -121,4 +128,29 @@ FORECAST_ABLATION = Table(
     sort_by=("regressors", "is_leaky"),
 )
 
-TABLES = (FORECASTS, FORECAST_METRICS, ACTUAL_VS_PREDICTED, FORECAST_ABLATION)
+FORECAST_MODELS = Table(
+    domain="crypto",
+    name="forecast_models",
+    meaning="The champion of each symbol and its best Prophet model, with all that is needed to "
+    "forecast again.",
+    columns=(
+        MODEL,
+        Column("is_champion", Type.BOOLEAN, "Whether it is the model to believe."),
+        CUTOFF,
+        Column("data_version", Type.BIGINT, "Version of prophet_input that it learnt from.", low=0),
+        Column("recipe", Type.STRING, "Of a Prophet model, its settings as JSON.", nullable=True),
+        Column("fitted", Type.STRING, "Of a Prophet model, itself as JSON.", nullable=True),
+        Column("reason", Type.STRING, "Why it was chosen."),
+        SYMBOL,
+    ),
+    key=("symbol", "model"),
+    partition_by=("symbol",),
+)
+
+TABLES = (
+    FORECASTS,
+    FORECAST_METRICS,
+    ACTUAL_VS_PREDICTED,
+    FORECAST_ABLATION,
+    FORECAST_MODELS,
+)

@@ -50,7 +50,9 @@ class Crew:
     def __enter__(self) -> Self:
         """Get ready."""
         if self.workers > 1:  # spawn: a fork would copy the threads' locks, held or not
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=get_context("spawn"), initializer=_keep_to_one_thread
+            )
         return self
 
     def __exit__(
@@ -101,6 +103,13 @@ class Crew:
             _joined([found[i, part[0].cutoff] for part in _parts(one, folds)])
             for i, one in enumerate(forecasters)
         ]
+
+
+def _keep_to_one_thread() -> None:
+    """For libraries that a process of the crew loads later: there is a process for each core."""
+    for library in ("OPENBLAS", "OMP", "MKL", "NUMBA"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+    os.environ["POLARS_MAX_THREADS"] = "1"
 
 
 def _parts(forecaster: Forecaster, folds: Sequence[Fold]) -> list[list[Fold]]:

@@ -177,14 +177,10 @@ def study(
     if reason := plan.refusal(rows):
         return _unstudied(series, plan.train(rows), baselines, f"{series.name}: {reason}")
     work = _Work(series, crew, loss, told)
-    choosing = Runs.of(series, plan.choosing(rows))
-    testing = Runs.of(series, plan.testing(rows))
+    choosing, testing = (Runs.of(series, cut(rows)) for cut in (plan.choosing, plan.testing))
     grid, base = work.grid(choosing, baselines)
-    variants, logs = _variants(base)
-    work.run(choosing, [ProphetForecaster(one) for one in (*variants, *logs)])
+    recipes = [*work.variants(choosing, base), *_leaky(base)]
     losses = choosing.losses(loss)
-    logs = sorted((one for one in logs if one.name in losses), key=lambda one: losses[one.name])[:1]
-    recipes = [base, *variants, *logs, *_leaky(base)]
     finalists = [one for one in baselines if one.name in losses]
     fitted = [ProphetForecaster(one) for one in recipes if one.is_leaky or one.name in losses]
     work.run(testing, [*finalists, *fitted])
@@ -264,6 +260,14 @@ class _Work:
             {named[key]: found for key, found in tried.forecasts.items() if key in named}
         )
         return grid, best
+
+    def variants(self, runs: Runs, base: Recipe) -> list[Recipe]:
+        """Forecast with the honest variants too; all of them, of the log scale the better one."""
+        linear, logs = _variants(base)
+        self.run(runs, [ProphetForecaster(one) for one in (*linear, *logs)])
+        losses = runs.losses(self.loss)
+        able = [one for one in logs if one.name in losses]
+        return [base, *linear, *sorted(able, key=lambda one: losses[one.name])[:1]]
 
     def _keep(self, runs: Runs, models: Sequence[Forecaster], keys: Sequence[str]) -> None:
         outcomes = self.crew.forecasts(self.series, models, runs.folds, self.told)
