@@ -147,14 +147,21 @@ def read(lake: Lake) -> "pl.DataFrame":
     return pl.DataFrame(rows, schema=polars_schema(LEDGER)).sort("at", *LEDGER.key[:-1])
 
 
-def latest(lake: Lake, domain: str) -> "pl.DataFrame":
-    """The last score of each model of a domain, the most skilled first in subject and metric."""
+def latest(lake: Lake, domain: str | None = None) -> "pl.DataFrame":
+    """The last score of each model, the most skilled first in domain, subject and metric.
+
+    Args:
+        lake: That holds the ledger.
+        domain: Of the models; None for all.
+    """
     import polars as pl
 
-    rows = read(lake).filter(pl.col("domain") == domain)
+    rows = read(lake)
+    if domain is not None:
+        rows = rows.filter(pl.col("domain") == domain)
     last = rows.unique(list(LEDGER.key[:-1]), keep="last", maintain_order=True)
-    order = ["subject", "metric", "skill", "model"]
-    return last.sort(order, descending=[False, False, True, False])
+    order = ["domain", "subject", "metric", "skill", "model"]
+    return last.sort(order, descending=[False, False, False, True, False])
 
 
 def missing(
