@@ -176,6 +176,16 @@ def sql(
 
 
 @app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port on 127.0.0.1.")] = 8000,
+) -> None:
+    """Answer requests for predictions and their skill as JSON, read-only; Ctrl-C stops it."""
+    from tidemill.commands import serve as command
+
+    command.serve(_settings(), port)
+
+
+@app.command()
 def status(json: Json = False) -> None:
     """Show tables, symbols, what waits to be made, and checks that do not hold."""
     from tidemill.commands import show
