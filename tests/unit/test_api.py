@@ -313,6 +313,18 @@ def test_a_symbol_with_tested_days_alone_has_no_forecast(tmp_path: Path) -> None
     assert told.startswith("BTCUSDT: expected forecasts of days to come, found none")
 
 
+def test_of_several_cutoffs_before_a_day_to_come_the_newest_counts(tmp_path: Path) -> None:
+    lake = empty(tmp_path)
+    cutoffs = (CUTOFF, CUTOFF - timedelta(days=3))
+    rows = pl.concat([days("BTCUSDT", "theta", cutoff, True, True) for cutoff in cutoffs])
+    lake.replace_frame(FORECASTS, rows, [{"symbol": "BTCUSDT"}])
+    told = client_of(lake).get("/forecasts/BTCUSDT?days=2").json()
+    assert (told["cutoff"], [row["ds"] for row in told["rows"]]) == (
+        "2026-10-31",
+        ["2026-11-01", "2026-11-02"],
+    )
+
+
 def test_without_a_champion_a_model_must_be_named(tmp_path: Path) -> None:
     lake = empty(tmp_path)
     rows = days("BTCUSDT", "theta", CUTOFF, True, False)
