@@ -11,6 +11,7 @@ from assets.partitions import symbol_months, symbols
 from tidemill.crypto import checks, exhibits
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Crypto
+from tidemill.crypto.forecasting.contracts import TABLES as forecast_tables
 from tidemill.crypto.pending import Months
 from tidemill.lake.contracts import Table
 from tidemill.lake.store import Written
@@ -25,6 +26,8 @@ FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_windo
 # Live days change with every batch of ticks, of all symbols together: a sensor asks for the series
 # of those that did.
 LIVE = dg.AssetSelection.assets(report.key(c.LIVE_DAILY_OHLC))
+FORECASTS = dg.AssetSelection.assets(*(report.key(table) for table in forecast_tables))
+"""Too dear to be made again with every tick: a schedule asks for them."""
 FOLLOWS = (
     dg.AutomationCondition.any_deps_updated().ignore(LIVE).since_last_handled()
     & ~dg.AutomationCondition.any_deps_in_progress().ignore(LIVE)
@@ -179,7 +182,7 @@ monthly_job = dg.define_asset_job(
 )
 series_job = dg.define_asset_job(
     "crypto_series",
-    selection=dg.AssetSelection.assets(MERGED).downstream(),
+    selection=dg.AssetSelection.assets(MERGED).downstream() - FORECASTS.downstream(),
     description="The merged series of some symbols, and all that is made from it.",
 )
 monthly = [raw_candles, daily_ohlc]

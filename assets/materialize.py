@@ -11,9 +11,11 @@ from typing import Any
 import dagster as dg
 
 import assets.crypto as graph
+import assets.forecasts
 import assets.live
 from assets import report
 from resources.crypto import CryptoResource
+from tidemill.crypto.forecasting.contracts import TABLES as forecast_tables
 from tidemill.crypto.pending import Live, Months
 from tidemill.errors import InputError
 from tidemill.lake.store import Lake
@@ -21,6 +23,7 @@ from tidemill.lake.store import Lake
 INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 NOTHING_LIVE = Live()
+FORETOLD = [table.name for table in forecast_tables]
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ class Outcome:
 
     Attributes:
         failed_checks: Asset, check and what it found, of each that does not hold.
+        by_design: Likewise, of checks that are red because what they look at is meant to fail.
         errors: Step and message of each that failed, as one does whose blocking check failed.
     """
 
     failed_checks: Sequence[str]
+    by_design: Sequence[str]
     errors: Sequence[str]
 
 
@@ -87,6 +92,7 @@ def plan(
     instance: dg.DagsterInstance,
     only: str | None = None,
     live: Live = NOTHING_LIVE,
+    forecasts: bool = False,
 ) -> list[Work]:
     """The runs that make some months of some symbols, live days, then all that is by symbol.
 
@@ -95,14 +101,16 @@ def plan(
         instance: Learns the symbols.
         only: One table's name alone.
         live: Symbols with live ticks that are wanted too, and the days that wait.
+        forecasts: Whether symbols are forecast at the end, which takes the longest by far.
 
     Raises:
         InputError: There is no such table to make.
     """
     every = (graph.monthly, assets.live.whole, graph.symbolic)
     monthly, whole, symbolic = ([a for a in some if only in (None, _name(a))] for some in every)
-    if not monthly and not whole and not symbolic:
-        names = ", ".join(_name(asset) for some in every for asset in some)
+    foretold = assets.forecasts.by_symbol if forecasts and only in (None, *FORETOLD) else []
+    if not monthly and not whole and not symbolic and not foretold:
+        names = ", ".join([*(_name(asset) for some in every for asset in some), *FORETOLD])
         raise InputError(f"there is no table crypto.{only} to make; there are {names}")
     symbols = sorted({symbol for symbol, _ in spans} | set(live.symbols))
     instance.add_dynamic_partitions("symbol", symbols)
@@ -115,11 +123,13 @@ def plan(
     if whole and live.symbols:
         checks = assets.live.whole_checks if only is None else []
         works.append(Work(whole, checks, len(live.dates) * len(whole)))
-    if symbolic:
-        known = list(instance.get_dynamic_partitions("symbol"))
-        for first, last, n in _stretches(known, set(symbols)):
-            checks = graph.symbolic_checks if only is None else []
-            works.append(Work(symbolic, checks, n * len(symbolic), (first, last)))
+    known = list(instance.get_dynamic_partitions("symbol"))
+    for made, checks, tables in (
+        (symbolic, graph.symbolic_checks, len(symbolic)),
+        (foretold, assets.forecasts.by_symbol_checks, len(FORETOLD)),
+    ):
+        for first, last, n in _stretches(known, set(symbols)) if made else []:
+            works.append(Work(made, checks if only is None else [], n * tables, (first, last)))
     return works
 
 
@@ -162,8 +172,11 @@ def materialize(work: Work, instance: dg.DagsterInstance, home: Path, engine: st
     failures = [(step, error) for step, error in found if error is not None]
     if any(error.cls_name in INTERRUPTS for _, error in failures):
         raise KeyboardInterrupt
+    red = [check for check in done.get_asset_check_evaluations() if not check.passed]
+    is_meant = [assets.forecasts.BY_DESIGN in check.metadata for check in red]
     return Outcome(
-        [_difference(c) for c in done.get_asset_check_evaluations() if not c.passed],
+        [_difference(check) for check, meant in zip(red, is_meant, strict=True) if not meant],
+        [_difference(check) for check, meant in zip(red, is_meant, strict=True) if meant],
         [f"{step or 'run'}: {_told(error)}" for step, error in failures],
     )
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tidemill import cli_broker, cli_lake
 from tidemill.errors import InputError, TidemillError
 from tidemill.settings import Settings
 
@@ -17,10 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-lake_app = typer.Typer(help="Versions of a table: history, rollback, compact, vacuum.")
-app.add_typer(lake_app, name="lake", no_args_is_help=True)
-broker_app = typer.Typer(help="The embedded Kafka broker: start, stop, status, topics.")
-app.add_typer(broker_app, name="broker", no_args_is_help=True)
+app.add_typer(cli_lake.app, name="lake", no_args_is_help=True)
+app.add_typer(cli_broker.app, name="broker", no_args_is_help=True)
 
 Domain = Annotated[str, typer.Argument(help="Domain: crypto.")]
 Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
@@ -63,6 +62,7 @@ def run(
     selection: Annotated[str, typer.Argument(help="crypto, or one table: crypto.TABLE")] = "crypto",
     symbol: Symbol = None,
     engine: Engine = None,
+    forecasts: Annotated[bool, typer.Option(help="Forecast too, a minute a long series.")] = True,
     json: Json = False,
 ) -> None:
     """Materialize assets in this process, with a progress bar."""
@@ -74,7 +74,7 @@ def run(
     _known(domain)
     settings = _settings(engine)
     wanted = [symbol_from(text) for text in symbol or []]
-    report = command.run(settings, wanted, table or None)
+    report = command.run(settings, wanted, table or None, forecasts)
     if json:
         show.as_json(report)
     else:
@@ -176,6 +176,22 @@ def sql(
 
 
 @app.command()
+def forecast(
+    symbol: Annotated[str, typer.Option(help="Trading pair.")],
+    days: Annotated[int, typer.Option(help="Days after the last.", min=1, max=365)] = 30,
+    as_of: Annotated[
+        int | None, typer.Option(help="Version of crypto.prophet_input to learn from.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What the champion of a symbol says of the days to come, with how good it was."""
+    from tidemill.commands import forecast as command
+    from tidemill.crypto.intake.files import symbol_from
+
+    command.forecast(_settings(), symbol_from(symbol), days, as_of, json)
+
+
+@app.command()
 def serve(
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port on 127.0.0.1.")] = 8000,
 ) -> None:
@@ -202,11 +218,12 @@ def status(json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="candles or speed.")] = "candles",
+    name: Annotated[str, typer.Argument(help="candles, speed or forecast.")] = "candles",
     rows: Annotated[
         int | None,
         typer.Option(
-            help="Rows of the two CSV files together (8,000,000), or messages (1,000,000)."
+            help="Rows of the two CSV files together (8,000,000), messages (1,000,000) or "
+            "days (5,000)."
         ),
     ] = None,
     dagster: Annotated[bool, typer.Option(help="Also time what Dagster adds.")] = False,
@@ -250,90 +267,6 @@ def doctor(json: Json = False) -> None:
         command.print_report(found)
     if any(f.is_broken for f in found):
         raise typer.Exit(1)
-
-
-Table = Annotated[str, typer.Argument(help="domain.table")]
-
-
-@lake_app.command()
-def history(table: Table, json: Json = False) -> None:
-    """The commits of a table, newest first."""
-    from tidemill.commands import tables
-
-    tables.history(_settings(), table, json)
-
-
-@lake_app.command()
-def rollback(
-    table: Table, to: Annotated[str, typer.Argument(help="Version or time (UTC).")]
-) -> None:
-    """Make a table what it was; the versions since stay in its history."""
-    from tidemill.commands import tables
-
-    tables.rollback(_settings(), table, to)
-
-
-@lake_app.command()
-def compact(
-    table: Table,
-    z_order: Annotated[str, typer.Option(help="Columns to order rows by, comma-separated.")] = "",
-) -> None:
-    """Join a table's small files, partition by partition."""
-    from tidemill.commands import tables
-
-    tables.compact(_settings(), table, [name for name in z_order.split(",") if name])
-
-
-@lake_app.command()
-def vacuum(
-    table: Table,
-    retain_hours: Annotated[int, typer.Option(help="Keep versions younger than this.")] = 168,
-) -> None:
-    """Delete files that no kept version and no reader needs."""
-    from tidemill.commands import tables
-
-    tables.vacuum(_settings(), table, retain_hours)
-
-
-@broker_app.command("start")
-def broker_start() -> None:
-    """Start it, fetched the first time, and create the topics; it runs on by itself."""
-    from tidemill.commands import broker
-
-    broker.start(_settings())
-
-
-@broker_app.command("stop")
-def broker_stop() -> None:
-    """Stop it; what it holds stays."""
-    from tidemill.commands import broker
-
-    broker.stop(_settings())
-
-
-@broker_app.command("status")
-def broker_status(json: Json = False) -> None:
-    """Which broker is used, and whether the embedded one runs."""
-    from tidemill.commands import broker, show
-
-    found = broker.status(_settings())
-    if json:
-        show.as_json(found)
-    else:
-        show.table(list(found), [list(found.values())])
-
-
-@broker_app.command("topics")
-def broker_topics(json: Json = False) -> None:
-    """The partitions and messages of each topic."""
-    from tidemill.commands import broker, show
-
-    found = broker.listed(_settings())
-    if json:
-        show.as_json(found)
-    else:
-        names = ("topic", "partitions", "messages", "next_offsets", "meaning")
-        show.table(names, [[topic[name] for name in names] for topic in found])
 
 
 @app.command()

@@ -30,7 +30,7 @@ def crypto(settings: Settings) -> Crypto:
     """The crypto tables over the settings' lake, engine and landing folder."""
     opened = lake(settings)
     landing = Landing(opened, settings.landing / "crypto", settings.memory_limit_mb)
-    return Crypto(opened, engine(settings), landing)
+    return Crypto(opened, engine(settings), landing, settings.home / "reports" / "crypto")
 
 
 def broker(settings: Settings) -> Broker:

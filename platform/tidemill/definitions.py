@@ -3,9 +3,11 @@
 import dagster as dg
 
 import assets.crypto
+import assets.forecasts
 import assets.live
 import resources.environments
 from sensors.backfill import crypto_backfill, hourly_backfill
+from sensors.forecasts import daily_forecasts
 from sensors.landing import crypto_inbox, dropped_files, landed_candles
 from sensors.live_days import new_days
 from sensors.topics import new_prices
@@ -14,7 +16,7 @@ from sensors.upkeep import crypto_upkeep, hourly_audit, hourly_upkeep
 
 def build(environment: str) -> dg.Definitions:
     """The whole code location, with the resources of ``environment``."""
-    modules = [assets.crypto, assets.live]
+    modules = [assets.crypto, assets.forecasts, assets.live]
     return dg.Definitions(
         assets=dg.load_assets_from_modules(modules, include_specs=True),
         asset_checks=dg.load_asset_checks_from_modules(modules),
@@ -23,11 +25,12 @@ def build(environment: str) -> dg.Definitions:
             assets.crypto.series_job,
             assets.live.live_job,
             assets.live.audit_job,
+            assets.forecasts.forecast_job,
             crypto_inbox,
             crypto_backfill,
             crypto_upkeep,
         ],
-        schedules=[hourly_backfill, hourly_upkeep, hourly_audit],
+        schedules=[hourly_backfill, hourly_upkeep, hourly_audit, daily_forecasts],
         sensors=[
             dropped_files,
             landed_candles,

@@ -74,7 +74,7 @@ def _sparse(path: Path, months: int) -> Path:
 def _command_seconds(home: Path) -> float:
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "tidemill", "run", "crypto", "--json"],
+        [sys.executable, "-m", "tidemill", "run", "crypto", "--no-forecasts", "--json"],
         env={name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
         | {"TIDEMILL_HOME": str(home)},
         capture_output=True,

@@ -9,10 +9,12 @@ from tidemill.errors import InputError
 
 if TYPE_CHECKING:
     from tidemill.bench.candles import Report as Candles
+    from tidemill.bench.forecast import Report as Forecast
     from tidemill.bench.speed import Report as Speed
 
 CANDLES = 8_000_000
 MESSAGES = 1_000_000
+DAYS = 5_000
 
 
 def bench(name: str, rows: int | None, dagster: bool, as_json: bool) -> None:
@@ -30,7 +32,9 @@ def bench(name: str, rows: int | None, dagster: bool, as_json: bool) -> None:
             show.out.print(line, highlight=False)
 
 
-def _measured(name: str, rows: int | None, folder: Path, dagster: bool) -> "Candles | Speed":
+def _measured(
+    name: str, rows: int | None, folder: Path, dagster: bool
+) -> "Candles | Speed | Forecast":
     if name == "candles":
         from tidemill.bench import candles
 
@@ -39,4 +43,8 @@ def _measured(name: str, rows: int | None, folder: Path, dagster: bool) -> "Cand
         from tidemill.bench import speed
 
         return speed.run(rows or MESSAGES, folder)
-    raise InputError(f"there is no benchmark {name!r}; there are: candles, speed")
+    if name == "forecast":
+        from tidemill.bench import forecast
+
+        return forecast.run(rows or DAYS)
+    raise InputError(f"there is no benchmark {name!r}; there are: candles, speed, forecast")

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from assets.materialize import Work
 
 
+LONGEST = 300
+"""Characters of a check that is meant to be red."""
+
+
 class Tally:
     """What was written, table by table, as it happens."""
 
@@ -45,13 +49,16 @@ class Tally:
         self._since = now
 
 
-def run(settings: Settings, symbols: Sequence[str], only: str | None) -> dict[str, Any]:
+def run(
+    settings: Settings, symbols: Sequence[str], only: str | None, forecasts: bool = True
+) -> dict[str, Any]:
     """Materialize the crypto tables.
 
     Args:
         settings: Home and engine.
         symbols: These alone; empty means all that have landed.
         only: One table's name alone; None means all.
+        forecasts: Whether symbols are forecast, too, which takes the longest by far.
 
     Returns:
         The report: tables, failed checks, errors of steps, rows that have landed so far for the
@@ -79,7 +86,7 @@ def run(settings: Settings, symbols: Sequence[str], only: str | None) -> dict[st
     )
     found = crypto.live()
     live = Live(tuple(symbol for symbol in found.symbols if symbol in wanted), found.dates)
-    report = _make(settings, crypto, list(spans.items()), only, live)
+    report = _make(settings, crypto, list(spans.items()), only, live, forecasts)
     counted = set(symbols) or {row["symbol"] for row in crypto.landing.ledger()}
     return report | _closing(crypto, wanted, counted, started)
 
@@ -112,19 +119,22 @@ def _make(
     spans: Sequence[tuple[str, Months]],
     only: str | None,
     live: Live,
+    forecasts: bool = False,
 ) -> dict[str, Any]:
     from assets import materialize
 
     tally = Tally()
     failed: list[str] = []
+    by_design: list[str] = []
     errors: list[str] = []
     with materialize.opened(settings.dagster) as dagster:
-        works = materialize.plan(spans, dagster, only, live)
+        works = materialize.plan(spans, dagster, only, live, forecasts)
         materialize.report_landed(dagster, crypto.lake)
         with Bar(works) as bar, progress.heard_by(lambda *told: bar.told(tally, *told)):
             for work in works:
                 done = materialize.materialize(work, dagster, settings.home, settings.engine)
                 failed += done.failed_checks
+                by_design += done.by_design
                 errors += done.errors
                 if errors:  # what comes later is made from this
                     break
@@ -139,6 +149,7 @@ def _make(
             for table in tally.rows
         ],
         "failed_checks": failed,
+        "red_by_design": by_design,
         "errors": errors,
     }
 
@@ -200,6 +211,8 @@ def print_report(report: dict[str, Any]) -> None:
     show.out.print(f"Done in {report['seconds']} s")
     for check in report["failed_checks"]:
         show.marked(show.out, "Check does not hold:", check, "red")
+    for check in report["red_by_design"]:
+        show.marked(show.out, "Red by design:", check[:LONGEST], "dim")
     for error in report["errors"]:
         show.marked(show.out, "Step failed:", error, "red")
     if report["errors"]:

@@ -47,10 +47,14 @@ class Crypto:
         lake: Where the tables are.
         engine: What runs the transforms.
         landing: Where the rows come in.
+        reports: Folder of what is written for people; beside the rows by default.
     """
 
-    def __init__(self, lake: Lake, engine: Engine, landing: Landing) -> None:
+    def __init__(
+        self, lake: Lake, engine: Engine, landing: Landing, reports: Path | None = None
+    ) -> None:
         """Nothing is read before the first table is made."""
+        self.reports = reports or landing.folder / "reports"
         self.lake = lake
         self.engine = engine
         self.landing = landing

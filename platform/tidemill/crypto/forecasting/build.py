@@ -12,7 +12,7 @@ from tidemill.crypto.forecasting import history, rows
 from tidemill.crypto.forecasting.crew import Crew, Told
 from tidemill.crypto.forecasting.outlook import Outlook, baseline_outlook, load, train
 from tidemill.crypto.forecasting.recipe import Recipe
-from tidemill.crypto.forecasting.verdict import Verdict, forecaster, judge
+from tidemill.crypto.forecasting.verdict import DOMAIN, Verdict, forecaster, judge
 from tidemill.errors import InputError, TidemillError
 from tidemill.lake import duck
 from tidemill.lake.contracts import Table, polars_schema
@@ -33,6 +33,16 @@ class Made:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     written: dict[str, list[Written]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+    def findings(self, is_leaky: bool) -> list[dict[str, object]]:
+        """What guard and alarm found of leaky recipes, or of the other models that are kept."""
+        return [
+            {"symbol": symbol, "model": model, "found": str(finding)}
+            for symbol, verdict in self.verdicts.items()
+            for model, findings in verdict.found.items()
+            for finding in findings
+            if (model in verdict.study.leaky) == is_leaky
+        ]
 
 
 def make(
@@ -147,3 +157,35 @@ def stale(lake: Lake, symbols: Sequence[str]) -> list[str]:
         if models.is_empty() or models["cutoff"].max() < last:
             found.append(symbol)
     return found
+
+
+def unscored(lake: Lake) -> list[dict[str, object]]:
+    """The models that are kept without a score on the data that they learnt from.
+
+    A naive forecast of a series too short to score claims nothing, and needs none.
+    """
+    with duck.cursor() as con:
+        models = con.sql(
+            "select symbol, model, data_version, recipe is null and model = 'naive' as is_naive, "
+            f"from {lake.snapshot(c.FORECAST_MODELS).scan()} order by all"
+        ).fetchall()
+        scored = {
+            symbol
+            for (symbol,) in con.sql(
+                f"select distinct symbol from {lake.snapshot(c.FORECAST_METRICS).scan()}"
+            ).fetchall()
+        }
+    return [
+        {"symbol": symbol, "model": model, "data_version": version}
+        for symbol, model, version, is_naive in models
+        if not (is_naive and symbol not in scored)
+        and ledger.missing(lake, DOMAIN, [symbol], [model], version)
+    ]
+
+
+def worth(lake: Lake, symbol: str, model: str) -> dict[str, object] | None:
+    """The last row of the skill ledger in percent for a symbol's model; None without one."""
+    rows = ledger.latest(lake, DOMAIN).filter(
+        (pl.col("subject") == symbol) & (pl.col("model") == model) & (pl.col("metric") == "mape")
+    )
+    return None if rows.is_empty() else rows.row(0, named=True)

@@ -1,0 +1,154 @@
+"""Forecasts of symbols in a lake: what is written, what it was worth, and what cannot be."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tidemill import compose
+from tidemill.crypto.contracts import PROPHET_INPUT
+from tidemill.crypto.forecasting import build, history
+from tidemill.crypto.forecasting import contracts as c
+from tidemill.crypto.forecasting.build import Made
+from tidemill.crypto.forecasting.study import NAIVE
+from tidemill.errors import InputError
+from tidemill.lake.store import Lake
+from tidemill.settings import Settings
+from tidemill.skill import ledger
+from tidemill.skill.contracts import LEDGER
+
+FIRST = date(2022, 1, 1)
+DAYS = 260
+WALK = 100 * np.exp(np.cumsum(np.random.default_rng(3).normal(0, 0.03, DAYS)))
+SERIES = {
+    "WALKUSDT": WALK,
+    "FLATUSDT": np.full(DAYS, 5.0),
+    "ZEROUSDT": np.where(np.arange(DAYS) % 50 == 7, 0.0, WALK),
+    "JUMPUSDT": np.where(np.arange(DAYS) < 200, WALK, 1000 * WALK),
+    "ONEUSDT": np.array([7.0]),
+}
+
+
+def put(lake: Lake, symbol: str, values: np.ndarray, days: list[date] | None = None) -> None:
+    days = days or [FIRST + timedelta(n) for n in range(len(values))]
+    rows = pl.DataFrame({"ds": days, "y": values, "symbol": symbol})
+    lake.replace_frame(PROPHET_INPUT, rows, [{"symbol": symbol}])
+
+
+def opened(folder: Path) -> Lake:
+    return compose.lake(Settings.current(folder / "home"))
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Made]:
+    """Odd symbols beside a plain one, all forecast in one go, with one that has no days."""
+    lake = opened(tmp_path_factory.mktemp("market"))
+    for symbol, values in SERIES.items():
+        put(lake, symbol, values)
+    thin = np.random.default_rng(5).random(DAYS) < 0.6
+    thin[[0, -1]] = True
+    put(lake, "THINUSDT", WALK[thin], [FIRST + timedelta(int(n)) for n in np.flatnonzero(thin)])
+    return lake, build.make(lake, [*SERIES, "THINUSDT", "NONEUSDT"])
+
+
+def test_a_symbol_without_days_is_told_and_stops_no_other(market: tuple[Lake, Made]) -> None:
+    _, made = market
+    assert list(made.failed) == ["NONEUSDT"]
+    assert "expected daily closes" in made.failed["NONEUSDT"]
+    assert sorted(made.verdicts) == sorted([*SERIES, "THINUSDT"])
+
+
+@pytest.mark.parametrize("symbol", [*SERIES, "THINUSDT"])
+def test_each_odd_series_is_forecast_30_days_ahead_by_one_champion(
+    market: tuple[Lake, Made], symbol: str
+) -> None:
+    rows = build.read(market[0], c.FORECASTS, symbol).filter(
+        pl.col("is_ahead") & pl.col("is_champion")
+    )
+    assert rows["ahead"].to_list() == list(range(1, 31))
+    assert rows["yhat"].is_finite().all()
+    models = build.read(market[0], c.FORECAST_MODELS, symbol)
+    assert models["is_champion"].sum() == 1
+
+
+@pytest.mark.parametrize("symbol", ["WALKUSDT", "JUMPUSDT", "THINUSDT", "FLATUSDT"])
+def test_the_champion_has_no_more_error_than_the_best_baseline(
+    market: tuple[Lake, Made], symbol: str
+) -> None:
+    rows = build.read(market[0], c.FORECAST_METRICS, symbol)
+    champion = rows.filter(pl.col("is_champion"))["cv_mape"].item()
+    baselines = rows.filter(pl.col("is_baseline"))["cv_mape"].drop_nulls()
+    assert champion <= baselines.min()
+    assert not rows.filter(pl.col("is_champion"))["is_leaky"].item()
+
+
+def test_too_few_days_give_the_naive_forecast_and_the_reason(market: tuple[Lake, Made]) -> None:
+    row = build.read(market[0], c.FORECAST_MODELS, "ONEUSDT").row(0, named=True)
+    assert row["model"] == NAIVE and "expected at least" in row["reason"]
+    ahead = build.read(market[0], c.FORECASTS, "ONEUSDT")
+    assert ahead["yhat"].unique().to_list() == [7.0]
+    assert build.read(market[0], c.FORECAST_METRICS, "ONEUSDT").is_empty()
+
+
+def test_prices_that_touch_zero_are_scored_without_percentages(market: tuple[Lake, Made]) -> None:
+    rows = ledger.latest(market[0], "crypto").filter(pl.col("subject") == "ZEROUSDT")
+    assert set(rows["metric"]) == {"mase"}
+    assert not any("log" in model for model in rows["model"])
+
+
+def test_every_model_that_is_kept_has_its_score_or_it_is_found(market: tuple[Lake, Made]) -> None:
+    lake, made = market
+    assert build.unscored(lake) == []
+    scores = ledger.latest(lake, "crypto").filter(pl.col("subject") == "WALKUSDT")
+    assert set(scores["model"]) == set(made.verdicts["WALKUSDT"].study.testing.forecasts)
+    version = lake.snapshot(LEDGER).version
+    lake.rollback(LEDGER, 0)
+    found = {(row["symbol"], row["model"]) for row in build.unscored(lake)}
+    assert ("WALKUSDT", build.champion(lake, "WALKUSDT")) in found
+    assert not any(symbol == "ONEUSDT" for symbol, _ in found)
+    lake.rollback(LEDGER, version)
+
+
+def test_guard_and_alarm_find_the_leaky_recipes_and_nothing_else(
+    market: tuple[Lake, Made],
+) -> None:
+    _, made = market
+    leaky = {(row["symbol"], row["model"]) for row in made.findings(is_leaky=True)}
+    assert {model for symbol, model in leaky if symbol == "WALKUSDT"} == {
+        "prophet_leaky_ma7",
+        "prophet_leaky_ma7_ma30",
+    }
+    assert made.findings(is_leaky=False) == []
+
+
+def test_a_forecast_as_of_an_earlier_version_is_the_same_to_the_bit(tmp_path: Path) -> None:
+    lake = opened(tmp_path)
+    put(lake, "WALKUSDT", WALK)
+    build.make(lake, ["WALKUSDT"])
+    then = build.outlook(lake, "WALKUSDT", 30)
+    version = lake.snapshot(PROPHET_INPUT).version
+    told = build.read(lake, c.FORECASTS, "WALKUSDT").filter(
+        pl.col("is_ahead") & pl.col("is_champion")
+    )
+    assert then.yhat.tolist() == told["yhat"].to_list()
+    put(lake, "WALKUSDT", np.append(WALK, 3 * WALK[-1]))
+    assert build.stale(lake, ["WALKUSDT"]) == ["WALKUSDT"]
+    build.make(lake, ["WALKUSDT"])
+    assert build.stale(lake, ["WALKUSDT"]) == []
+    now = build.outlook(lake, "WALKUSDT", 30)
+    assert now.yhat.tolist() != then.yhat.tolist() and now.cutoff > then.cutoff
+    again = build.outlook(lake, "WALKUSDT", 30, as_of=version)
+    assert again.yhat.tobytes() == then.yhat.tobytes() and again.cutoff == then.cutoff
+    with pytest.raises(InputError, match=r"on version 99 .*run crypto"):
+        build.outlook(lake, "WALKUSDT", 30, as_of=99)
+
+
+def test_a_day_that_was_not_over_when_it_was_written_is_no_close(tmp_path: Path) -> None:
+    lake = opened(tmp_path)
+    today = datetime.now(UTC).date()
+    put(lake, "LIVEUSDT", np.array([1.0, 2.0, 9.0]), [today - timedelta(n) for n in (3, 1, 0)])
+    learnt = history.read(lake, "LIVEUSDT")
+    assert learnt.series.values.tolist() == [1.0, 1.0, 2.0]
+    assert (learnt.filled, str(learnt.series.dates[-1])) == (1, str(today - timedelta(1)))
