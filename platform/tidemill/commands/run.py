@@ -130,7 +130,11 @@ def _make(
     with materialize.opened(settings.dagster) as dagster:
         works = materialize.plan(spans, dagster, only, live, forecasts)
         materialize.report_landed(dagster, crypto.lake)
-        with Bar(works) as bar, progress.heard_by(lambda *told: bar.told(tally, *told)):
+        with (
+            Bar(works) as bar,
+            progress.heard_by(lambda *told: bar.told(tally, *told)),
+            progress.noted_by(bar.noted),
+        ):
             for work in works:
                 done = materialize.materialize(work, dagster, settings.home, settings.engine)
                 failed += done.failed_checks
@@ -194,6 +198,10 @@ class Bar:
             description=table,
             speed=f"{self.rows / elapsed:,.0f} rows/s",
         )
+
+    def noted(self, text: str) -> None:
+        """Show how far work has come that commits nothing yet."""
+        self.progress.update(self.task, description=text)
 
 
 def print_report(report: dict[str, Any]) -> None:

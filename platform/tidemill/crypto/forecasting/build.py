@@ -1,12 +1,13 @@
 """Makes the forecast tables of symbols in a lake, and forecasts again as of an earlier version."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import polars as pl
 
+from tidemill import progress
 from tidemill.crypto.forecasting import contracts as c
 from tidemill.crypto.forecasting import history, rows
 from tidemill.crypto.forecasting.crew import Crew, Told
@@ -49,7 +50,6 @@ def make(
     lake: Lake,
     symbols: Sequence[str],
     workers: int | None = None,
-    told: Callable[[str, int, int], None] | None = None,
 ) -> Made:
     """Forecast symbols, one after the other; one that fails stops no other.
 
@@ -59,7 +59,6 @@ def make(
         lake: Holds ``prophet_input``; the forecast tables and the skill ledger are written.
         symbols: Which.
         workers: Processes, by default one a core.
-        told: Called with symbol, forecasts done and forecasts in all of a round.
     """
     made = Made()
     with Crew(workers) as crew:
@@ -71,7 +70,7 @@ def make(
                     crew,
                     datetime.now(UTC),
                     champion(lake, symbol),
-                    told=_about(symbol, told),
+                    told=_noted(symbol),
                 )
                 if verdict.scores:
                     ledger.add(lake, verdict.scores)
@@ -84,8 +83,8 @@ def make(
     return made
 
 
-def _about(symbol: str, told: Callable[[str, int, int], None] | None) -> Told | None:
-    return None if told is None else lambda done, total: told(symbol, done, total)
+def _noted(symbol: str) -> Told:
+    return lambda done, total: progress.note(f"{symbol} {done}/{total} forecasts")
 
 
 def champion(lake: Lake, symbol: str) -> str | None:
