@@ -35,12 +35,14 @@ class Work:
         checks: What is checked after them.
         partitions: How many partitions of the tables, counted for each asset.
         span: First and last partition key; None of assets that have none.
+        leads_on: Whether later runs are made from it, so that they wait where it failed.
     """
 
     assets: Sequence[dg.AssetsDefinition]
     checks: Sequence[dg.AssetChecksDefinition]
     partitions: int
     span: tuple[str, str] | None = None
+    leads_on: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def plan(
         (foretold, assets.forecasts.by_symbol_checks, len(FORETOLD)),
     ):
         for first, last, n in _stretches(known, set(symbols)) if made else []:
-            works.append(Work(made, checks if only is None else [], n * tables, (first, last)))
+            after = checks if only is None else []
+            works.append(Work(made, after, n * tables, (first, last), made is not foretold))
     return works
 
 

@@ -11,6 +11,7 @@ from assets.forecasts import forecasts, has_scores, skill_ledger
 from assets.materialize import FORETOLD
 from sensors.forecasts import daily_forecasts
 from tests.graph.conftest import House
+from tidemill.crypto import contracts as crypto_tables
 from tidemill.crypto.forecasting import build
 from tidemill.crypto.forecasting import contracts as c
 from tidemill.definitions import defs
@@ -19,43 +20,45 @@ from tidemill.skill.contracts import LEDGER
 SYMBOLS = ("AAAUSDT", "BBBUSDT")
 
 
-def test_forecasts_are_made_beside_their_checks_charts_and_files(made: House) -> None:
+def test_forecasts_are_made_beside_their_checks_charts_and_files(house: House) -> None:
+    house.crypto.all()
     works = materialize.plan(
-        [(symbol, months) for symbol in SYMBOLS if (months := made.crypto.months(symbol))],
-        made.instance,
+        [(symbol, months) for symbol in SYMBOLS if (months := house.crypto.months(symbol))],
+        house.instance,
         "forecasts",
         forecasts=True,
     )
     assert [(work.assets, work.partitions) for work in works] == [([forecasts], 2 * len(FORETOLD))]
-    done = materialize.materialize(works[0], made.instance, made.settings.home, "duckdb")
+    done = materialize.materialize(works[0], house.instance, house.settings.home, "duckdb")
     assert (done.failed_checks, done.by_design, done.errors) == ([], [], [])
     for symbol in SYMBOLS:
-        ahead = build.read(made.crypto.lake, c.FORECASTS, symbol)
+        ahead = build.read(house.crypto.lake, c.FORECASTS, symbol)
         assert ahead.height == 30 and ahead["model"].unique().to_list() == ["naive"]
-    folder = made.settings.home / "reports" / "crypto"
+    folder = house.settings.home / "reports" / "crypto"
     names = {path.name for path in folder.iterdir()}
     wanted = ("forecast.png", "forecast.html", "test_zoom.png", "components.png")
     assert names == {"metrics.csv"} | {
         f"{symbol}_{name}" for symbol in SYMBOLS for name in (*wanted, "actual_vs_pred.csv")
     }
-    event = made.instance.get_latest_materialization_event(
+    event = house.instance.get_latest_materialization_event(
         forecasts.keys_by_output_name["crypto__forecasts"]
     )
     assert event is not None and event.asset_materialization is not None
     assert "forecast AAAUSDT" in event.asset_materialization.metadata
-    assert made.instance.get_latest_materialization_event(skill_ledger.key) is not None
+    assert house.instance.get_latest_materialization_event(skill_ledger.key) is not None
 
 
 def test_the_schedule_asks_for_what_has_days_that_its_forecasts_do_not_know(
-    made: House, tmp_path: Path
+    house: House, tmp_path: Path
 ) -> None:
-    lake = made.crypto.lake
+    house.crypto.all()
+    lake = house.crypto.lake
     build.make(lake, SYMBOLS)
     instance = dg.DagsterInstance.local_temp(str(tmp_path))
     instance.add_dynamic_partitions("symbol", list(SYMBOLS))
 
     def asked() -> object:
-        tools = {"crypto": made.crypto}
+        tools = {"crypto": house.crypto}
         with dg.build_schedule_context(instance=instance, resources=tools) as context:
             return daily_forecasts(context)
 
@@ -66,6 +69,19 @@ def test_the_schedule_asks_for_what_has_days_that_its_forecasts_do_not_know(
     request = asked()
     assert isinstance(request, dg.RunRequest)
     assert set(request.tags.values()) == {"BBBUSDT"}
+
+
+def test_a_symbol_that_fails_is_not_shown_as_made(house: House) -> None:
+    house.crypto.all()
+    empty = house.crypto.read(crypto_tables.PROPHET_INPUT, "BBBUSDT").clear()
+    house.crypto.lake.replace_frame(crypto_tables.PROPHET_INPUT, empty, [{"symbol": "BBBUSDT"}])
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("symbol", list(SYMBOLS))
+        work = materialize.Work([forecasts], [], 2, SYMBOLS)
+        done = materialize.materialize(work, instance, house.settings.home, "duckdb")
+        shown = {key: instance.get_materialized_partitions(key) for key in forecasts.keys}
+    assert ["BBBUSDT: expected daily closes" in error for error in done.errors] == [True]
+    assert all(partitions == {"AAAUSDT"} for partitions in shown.values()), shown
 
 
 def test_a_model_without_a_score_fails_its_check(house: House) -> None:

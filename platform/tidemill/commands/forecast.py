@@ -1,6 +1,6 @@
 """``tidemill forecast``: the days to come of one symbol, and what its forecasts were worth."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from tidemill import compose
 from tidemill.commands import show
@@ -15,29 +15,35 @@ def forecast(settings: Settings, symbol: str, days: int, as_of: int | None, as_j
     """
     from tidemill.crypto.forecasting import build
 
-    lake = compose.lake(settings)
-    found = build.outlook(lake, symbol, days, as_of)
-    told = _told(build.worth(lake, symbol, found.model))
-    pairs = zip(found.dates, found.yhat, strict=True)
-    rows = [{"ds": str(day), "yhat": float(yhat)} for day, yhat in pairs]
+    told = build.forecast(compose.lake(settings), symbol, days, as_of)
+    rows = [{**row, "ds": str(row["ds"])} for row in told.days.iter_rows(named=True)]
     if as_json:
-        show.as_json(
-            {"symbol": symbol, "model": found.model, "cutoff": str(found.cutoff), **told}
-            | {"rows": rows}
-        )
+        score = {**told.score, "at": str(told.score["at"])} if told.score else None
+        about = {"model": told.model, "cutoff": str(told.cutoff), "data_version": told.data_version}
+        show.as_json({"symbol": symbol, **about, "score": score, "rows": rows})
         return
-    show.out.print(f"{symbol}: {found.model}, which knows the days until {found.cutoff}")
-    show.out.print(told["worth"])
-    show.table(["day (UTC)", "close (quote asset)"], [[r["ds"], f"{r['yhat']:,.8g}"] for r in rows])
-
-
-def _told(score: dict[str, Any] | None) -> dict[str, Any]:
-    """A model's score in a sentence, and as it is."""
-    if score is None:
-        return {"score": None, "worth": "No score: too few days to test it on."}
-    sentence = (
-        f"Mean error {score['value']:.2f} % over {score['folds']} folds of {score['horizon']} days;"
-        f" {score['baseline']} {score['baseline_value']:.2f} %: skill {score['skill']:+.3f}"
-        f" [{score['ci_low']:+.3f}, {score['ci_high']:+.3f}], p = {score['p_value']:.2g}"
+    show.out.print(
+        f"{symbol}: {told.model}, champion of version {told.data_version} of crypto.prophet_input, "
+        f"which knows the days until {told.cutoff}"
     )
-    return {"score": {**score, "at": str(score["at"])}, "worth": sentence}
+    show.out.print(_worth(told.score))
+    names = ("ds", "yhat", "yhat_lower", "yhat_upper")
+    head = ["day (UTC)", "close (quote asset)", "80 % from", "to"]
+    show.table(head, [["" if row[n] is None else _shown(row[n]) for n in names] for row in rows])
+
+
+def _shown(value: object) -> str:
+    return f"{value:,.8g}" if isinstance(value, float) else str(value)
+
+
+def _worth(score: Mapping[str, object] | None) -> str:
+    """A model's score in a sentence."""
+    if score is None:
+        return "No score: too few days to test it on."
+    skill, low, high = (float(str(score[name])) for name in ("skill", "ci_low", "ci_high"))
+    value, other, p = (float(str(score[name])) for name in ("value", "baseline_value", "p_value"))
+    return (
+        f"Mean error ({score['metric']}) {value:.4g} over {score['folds']} folds of "
+        f"{score['horizon']} days; {score['baseline']} {other:.4g}: skill {skill:+.3f} "
+        f"[{low:+.3f}, {high:+.3f}], p = {p:.2g}"
+    )

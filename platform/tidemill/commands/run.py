@@ -140,7 +140,7 @@ def _make(
                 failed += done.failed_checks
                 by_design += done.by_design
                 errors += done.errors
-                if errors:  # what comes later is made from this
+                if done.errors and work.leads_on:
                     break
     return {
         "tables": [

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from types import TracebackType
@@ -95,7 +95,14 @@ class Crew:
             }
             for future in as_completed(futures):
                 i, part = futures[future]
-                found[i, part[0].cutoff] = future.result()
+                try:
+                    found[i, part[0].cutoff] = future.result()
+                except BrokenExecutor as error:
+                    self._pool.shutdown(cancel_futures=True)
+                    self.__enter__()  # for the series that come after this one
+                    raise TidemillError(
+                        f"{series.name}: a process that forecast it was killed; is memory short?"
+                    ) from error
                 done += len(part)
                 if told:
                     told(done, total)

@@ -128,6 +128,7 @@ def _metrics(verdict: Verdict) -> Iterator[Row]:
             "coverage": coverage(verdict, name),
             "n": score.n,
             "folds": score.folds,
+            "metric": score.metric,
             "baseline": score.baseline,
             "baseline_mape": _finite(mape(done.testing.actuals, forecasts[score.baseline])),
             "skill": score.skill,

@@ -1,8 +1,8 @@
 """Forecasts one symbol: studies the models, scores and guards them, looks 30 days ahead."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -59,12 +59,13 @@ class Verdict:
     Attributes:
         history: What was learnt from.
         study: Every model on every fold.
-        champion: The model to believe; the one before it stays unless another one has less error
-            on the choosing folds.
+        champion: The model to believe: of those that guard and alarm find nothing of, the one with
+            the least error on the choosing folds; a tie leaves the one before in its place.
         kept: The champion, and the best Prophet recipe where it is another.
         bands: Of the kept models, the 80 % interval of each tested day.
         scores: For the ledger, of every model; none where the series is too short.
-        found: What the guard and the alarm found, by model; honest ones have none.
+        found: What the guard and the alarm found, by model that was looked at; nothing of honest
+            ones.
         reason: Why the champion is champion.
     """
 
@@ -91,8 +92,8 @@ class Verdict:
 def judge(
     history: History,
     crew: Crew,
-    at: datetime,
     incumbent: str | None = None,
+    at: datetime | None = None,
     plan: Plan | None = None,
     told: Told | None = None,
 ) -> Verdict:
@@ -101,8 +102,8 @@ def judge(
     Args:
         history: What to learn from.
         crew: Entered.
-        at: Of the scores, with its time zone.
         incumbent: The champion so far, which a tie leaves in its place.
+        at: Of the scores, with its time zone; None for the end of the study.
         plan: How the series is cut.
         told: Hears of the progress.
 
@@ -111,42 +112,65 @@ def judge(
     """
     series, baselines = history.series, {one.name: one for one in series_baselines()}
     done = study(series, list(baselines.values()), crew, plan=plan, told=told)
-    champion, reason = _champion(done, incumbent)
-    prophets = [name for name in done.recipes if name in done.losses and name not in done.leaky]
-    best = min(prophets, key=lambda name: done.losses[name], default=champion)
     models: dict[str, Forecaster] = dict(baselines)
     models |= {name: ProphetForecaster(recipe) for name, recipe in done.recipes.items()}
-    kept = dict.fromkeys([champion, best])
+    if done.reason:
+        kept = {done.champion: _ahead(history, done, models[done.champion])}
+        return Verdict(history, done, done.champion, kept, {}, reason=done.reason)
+    found: dict[str, list[Finding]] = {}
+
+    def suspicions(name: str) -> list[Finding]:
+        if name not in found:
+            found[name] = [*_guarded(models[name], history, done.testing), *_alarmed(done, name)]
+        return found[name]
+
+    able = [name for name in done.losses if name in done.testing.forecasts]
+    able.sort(key=lambda name: (done.losses[name], name != incumbent))
+    champion = _first(able, suspicions, history, done, models)
+    recipes = [name for name in able if name in done.recipes]
+    best = _first(recipes, suspicions, history, done, models)
+    if champion is None:
+        raise TidemillError(f"{series.name}: no model could forecast it: {done.refused}")
+    kept = dict([champion] if best is None else [champion, best])
+    for name in done.leaky & done.testing.forecasts.keys():
+        suspicions(name)
     verdict = Verdict(
         history,
         done,
-        champion,
-        {name: _ahead(history, done, models[name]) for name in kept},
-        {name: _bands(done, name) for name in kept if done.testing.folds},
-        reason=reason,
+        champion[0],
+        kept,
+        {name: _bands(done, name) for name in kept},
+        found=found,
+        reason=_why(done, champion[0], incumbent),
     )
-    if not done.testing.folds:
-        return verdict
-    guarded = [name for name in (*kept, *done.leaky) if name in done.testing.forecasts]
-    found = {
-        name: [*_guarded(models[name], history, done.testing), *_alarmed(verdict, name)]
-        for name in guarded
-    }
-    return replace(verdict, scores=list(_scores(verdict, found, at)), found=found)
+    return replace(verdict, scores=list(_scores(verdict, found, at or datetime.now(UTC))))
 
 
-def _champion(done: Study, incumbent: str | None) -> tuple[str, str]:
-    """The model to believe, and why."""
-    if done.reason:
-        return done.champion, done.reason
-    losses, challenger = done.losses, done.champion
-    told = f"cross-validated error {losses[challenger]:.3g} % over {len(done.choosing.folds)} folds"
-    is_known = incumbent in losses and incumbent in done.testing.forecasts
-    if incumbent is None or not is_known or incumbent == challenger:
-        return challenger, f"{challenger}: {told}"
-    if losses[incumbent] <= losses[challenger]:
-        return incumbent, f"{incumbent} stays: {told}, no other has less"
-    return challenger, f"{challenger}: {told}, before it {incumbent} with {losses[incumbent]:.3g} %"
+def _first(
+    names: Sequence[str],
+    suspicions: Callable[[str], list[Finding]],
+    history: History,
+    done: Study,
+    models: Mapping[str, Forecaster],
+) -> tuple[str, Kept] | None:
+    """The first model that nothing speaks against and that can forecast the days to come."""
+    for name in names:
+        if suspicions(name):
+            continue
+        try:
+            return name, _ahead(history, done, models[name])
+        except (TidemillError, ArithmeticError, RuntimeError, ValueError) as error:
+            done.refused[name] = str(error) or type(error).__name__
+    return None
+
+
+def _why(done: Study, champion: str, incumbent: str | None) -> str:
+    """Why a model is champion."""
+    losses = done.losses
+    told = f"cross-validated error {losses[champion]:.3g} % over {len(done.choosing.folds)} folds"
+    if incumbent in (None, champion) or incumbent not in losses:
+        return f"{champion}: {told}"
+    return f"{champion}: {told}, before it {incumbent} with {losses[incumbent]:.3g} %"
 
 
 def _known(done: Study, name: str) -> Runs:
@@ -196,19 +220,19 @@ def _guarded(model: Forecaster, history: History, runs: Runs) -> list[Finding]:
     return leaks(model, history.series, runs.folds[-GUARD_FOLDS:], GUARD)
 
 
-def _alarmed(verdict: Verdict, name: str) -> list[Finding]:
+def _alarmed(done: Study, name: str) -> list[Finding]:
     """Whether a model's errors are too small beside the best baseline's to be believed."""
-    if name not in verdict.study.recipes:
+    runs = done.testing
+    baselines = [one for one in runs.forecasts if one not in done.recipes]
+    if name in baselines or not baselines:
         return []
-    runs = verdict.study.testing
     try:
         losses = {
-            one: absolute_pct(runs.actuals, runs.forecasts[one])
-            for one in (name, *verdict.baselines)
+            one: absolute_pct(runs.actuals, runs.forecasts[one]) for one in (name, *baselines)
         }
     except InputError:  # a day of price 0 has no error in percent
         return []
-    best = min(verdict.baselines, key=lambda one: float(losses[one].mean()))
+    best = min(baselines, key=lambda one: float(losses[one].mean()))
     period = runs.folds[1].cutoff - runs.folds[0].cutoff
     return too_good(losses[name], losses[best], stride=-(-runs.folds[0].horizon // period))
 

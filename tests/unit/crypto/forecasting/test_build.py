@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 
 from tidemill import compose
 from tidemill.crypto.contracts import PROPHET_INPUT
-from tidemill.crypto.forecasting import build, history
+from tidemill.crypto.forecasting import build, history, verdict
 from tidemill.crypto.forecasting import contracts as c
 from tidemill.crypto.forecasting.build import Made
 from tidemill.crypto.forecasting.study import NAIVE
@@ -18,6 +19,9 @@ from tidemill.lake.store import Lake
 from tidemill.settings import Settings
 from tidemill.skill import ledger
 from tidemill.skill.contracts import LEDGER
+from tidemill.skill.findings import Check, Finding
+from tidemill.skill.leak import leaks
+from tidemill.skill.series import Forecaster
 
 FIRST = date(2022, 1, 1)
 DAYS = 260
@@ -127,22 +131,72 @@ def test_a_forecast_as_of_an_earlier_version_is_the_same_to_the_bit(tmp_path: Pa
     lake = opened(tmp_path)
     put(lake, "WALKUSDT", WALK)
     build.make(lake, ["WALKUSDT"])
-    then = build.outlook(lake, "WALKUSDT", 30)
+    then = build.forecast(lake, "WALKUSDT", 30)
     version = lake.snapshot(PROPHET_INPUT).version
-    told = build.read(lake, c.FORECASTS, "WALKUSDT").filter(
-        pl.col("is_ahead") & pl.col("is_champion")
-    )
-    assert then.yhat.tolist() == told["yhat"].to_list()
+    assert then.data_version == version
+    put(lake, "OTHERUSDT", WALK)
     put(lake, "WALKUSDT", np.append(WALK, 3 * WALK[-1]))
     assert build.stale(lake, ["WALKUSDT"]) == ["WALKUSDT"]
     build.make(lake, ["WALKUSDT"])
     assert build.stale(lake, ["WALKUSDT"]) == []
-    now = build.outlook(lake, "WALKUSDT", 30)
-    assert now.yhat.tolist() != then.yhat.tolist() and now.cutoff > then.cutoff
-    again = build.outlook(lake, "WALKUSDT", 30, as_of=version)
-    assert again.yhat.tobytes() == then.yhat.tobytes() and again.cutoff == then.cutoff
-    with pytest.raises(InputError, match=r"on version 99 .*run crypto"):
-        build.outlook(lake, "WALKUSDT", 30, as_of=99)
+    now = build.forecast(lake, "WALKUSDT", 30)
+    assert now.days["yhat"].to_list() != then.days["yhat"].to_list() and now.cutoff > then.cutoff
+    for at in (version, version + 1):  # the second is another symbol's
+        again = build.forecast(lake, "WALKUSDT", 30, as_of=at)
+        assert (again.model, again.cutoff, again.score) == (then.model, then.cutoff, then.score)
+        assert again.days["yhat"].to_list() == then.days["yhat"].to_list()
+    longer = build.forecast(lake, "WALKUSDT", 40)
+    assert longer.days["yhat"].to_list()[:30] == pytest.approx(now.days["yhat"].to_list())
+    assert longer.days.height == 40
+    with pytest.raises(InputError, match=rf"found none \(there are versions {version}, \d+\)"):
+        build.forecast(lake, "WALKUSDT", 30, as_of=0)
+
+
+def test_closes_that_were_corrected_make_a_forecast_stale(tmp_path: Path) -> None:
+    lake = opened(tmp_path)
+    put(lake, "SHORTUSDT", WALK[:40])
+    build.make(lake, ["SHORTUSDT"])
+    assert build.stale(lake, ["SHORTUSDT"]) == []
+    put(lake, "SHORTUSDT", np.append(WALK[:1] * 2, WALK[1:40]))
+    assert build.stale(lake, ["SHORTUSDT"]) == ["SHORTUSDT"]
+
+
+def test_newer_forecasts_are_not_overwritten_by_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = opened(tmp_path)
+    put(lake, "SHORTUSDT", WALK[:40])
+    old = history.read(lake, "SHORTUSDT")
+    put(lake, "SHORTUSDT", WALK[:41])
+    build.make(lake, ["SHORTUSDT"])
+    monkeypatch.setattr(history, "read", lambda *_: old)
+    assert "are there" in build.make(lake, ["SHORTUSDT"]).failed["SHORTUSDT"]
+    assert build.read(lake, c.FORECAST_MODELS, "SHORTUSDT")["data_version"].item() > old.version
+
+
+def test_a_model_that_leaks_is_no_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = opened(tmp_path)
+    put(lake, "WALKUSDT", WALK)
+    first: list[str] = []
+
+    def seeing(model: Forecaster, *rest: Any) -> list[Finding]:
+        first.append(model.name)
+        if model.name == first[0]:
+            return [Finding(Check.FUTURE, "values", "", "it saw the future")]
+        return leaks(model, *rest)
+
+    monkeypatch.setattr(verdict, "leaks", seeing)
+    made = build.make(lake, ["WALKUSDT"])
+    assert made.verdicts["WALKUSDT"].champion != first[0]
+    assert [row["model"] for row in made.findings(is_leaky=False)] == [first[0]]
+    scores = ledger.latest(lake, "crypto").filter(pl.col("model") == first[0])
+    assert scores["is_leaky"].all() and made.missed() == []
+    monkeypatch.setattr(verdict, "leaks", lambda *_: [])
+    blind = build.make(lake, ["WALKUSDT"])
+    assert {row["model"] for row in blind.missed()} == {
+        "prophet_leaky_ma7",
+        "prophet_leaky_ma7_ma30",
+    }
 
 
 def test_a_day_that_was_not_over_when_it_was_written_is_no_close(tmp_path: Path) -> None:
