@@ -88,7 +88,13 @@ def put_metrics(lake: Lake, symbol: str) -> None:
     row = {
         **{"model": "theta", "is_champion": True, "is_baseline": True, "mse": 1.0, "mape": 7.0},
         **{"cv_mape": None, "mode": None, "prior": None, "coverage": 0.79, "n": 600, "folds": 20},
-        **{"baseline": "naive", "baseline_mape": 7.5, "skill": 0.07, "ci_low": -0.01},
+        **{
+            "metric": "mape",
+            "baseline": "naive",
+            "baseline_mape": 7.5,
+            "skill": 0.07,
+            "ci_low": -0.01,
+        },
         **{"ci_high": 0.12, "dm_p": 0.08, "is_leaky": False, "symbol": symbol},
     }
     frame = pl.DataFrame([row], schema_overrides=polars_schema(FORECAST_METRICS))
