@@ -37,7 +37,10 @@ def main(millions: int) -> None:
             seconds = time.perf_counter() - started
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             now = psutil.Process().memory_info().rss >> 20
-            print(f"{number + 1:3} M read, peak {peak:,} MiB, now {now:,} MiB, {seconds:.1f} s")
+            print(
+                f"{number + 1:3} M read, peak {peak:,} MiB, now {now:,} MiB, {seconds:.1f} s",
+                flush=True,
+            )
 
 
 def send(desk: Desk, first: int) -> None:
@@ -50,5 +53,4 @@ def send(desk: Desk, first: int) -> None:
 
 if __name__ == "__main__":
     multiprocessing.set_start_method("spawn")
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from tidemill.errors import InputError
 
@@ -107,7 +108,7 @@ class Recipe:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, saved: dict[str, object]) -> "Recipe":
+    def from_dict(cls, saved: dict[str, Any]) -> "Recipe":
         """The recipe that ``to_dict`` gave.
 
         Raises:
@@ -117,7 +118,7 @@ class Recipe:
             return cls(
                 mode=Mode(str(saved["mode"])),
                 prior=float(str(saved["prior"])),
-                averages=tuple(int(days) for days in saved["averages"]),  # type: ignore[attr-defined]
+                averages=tuple(int(days) for days in saved["averages"]),
                 known=Known(str(saved["known"])),
                 log=bool(saved["log"]),
             )
