@@ -125,7 +125,9 @@ class _Published:
 
     def ahead(self, symbol: str) -> list[Row]:
         """The forecasts of days to come, of all models, by day."""
-        return self._rows(FORECASTS, symbol, f"select {AHEAD} from {{}} where is_ahead order by ds")
+        return self._rows(
+            FORECASTS, symbol, f"select {AHEAD} from {{}} where is_ahead order by model, ds"
+        )
 
     def coverage(self, symbol: str, model: str) -> float | None:
         """Share of tested days inside the model's 80 % interval, where it is known."""
@@ -254,7 +256,7 @@ def _shown(text: str) -> str:
 
 
 def _listed(values: Iterable[str]) -> str:
-    names = list(values)
+    names = sorted(values)
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     return ", ".join(names[:MOST_LISTED]) + more
 
