@@ -114,9 +114,13 @@ def violations(table: Table, con: "duckdb.DuckDBPyConnection", relation: str) ->
 
 
 def preview(table: Table, con: "duckdb.DuckDBPyConnection", relation: str, rows: int) -> str:
-    """The last rows of ``relation`` in the table's order, as a Markdown table."""
+    """The last rows of ``relation`` in the table's order, as a Markdown table.
+
+    Without personal columns, as it is kept where no rows are.
+    """
     order = ", ".join(f'"{name}" desc' for name in table.sort_by or table.key)
-    shown = con.execute(f"select * from {relation} order by {order} limit {rows}")
+    listed = ", ".join(f'"{column.name}"' for column in table.columns if not column.is_personal)
+    shown = con.execute(f"select {listed} from {relation} order by {order} limit {rows}")
     names = [column[0] for column in shown.description or ()]
     cells = [[str(value) for value in row] for row in shown.fetchall()]
     lines = [names, ["---"] * len(names), *cells]

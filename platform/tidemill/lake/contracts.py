@@ -42,7 +42,7 @@ IBIS_TYPES = {
     Type.TIMESTAMP: "timestamp(6)",
     Type.BLOB: "binary",
 }
-PARTITION_TYPES = (Type.STRING, Type.INT, Type.BIGINT, Type.DATE)
+PARTITION_TYPES = (Type.STRING, Type.INT, Type.BIGINT, Type.DATE, Type.BOOLEAN)
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Column:
         low: Smallest value allowed, itself included.
         high: Largest value allowed, itself included.
         allowed: The only values allowed.
+        is_personal: Whether it tells who somebody is: its values stand in the rows alone, in no
+            preview and no statistics, so that one can be erased.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Column:
     low: float | None = None
     high: float | None = None
     allowed: tuple[str, ...] = ()
+    is_personal: bool = False
 
     @property
     def comment(self) -> str:

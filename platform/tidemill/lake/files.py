@@ -33,7 +33,8 @@ class NewFile:
         rows: Rows in it.
         size: Bytes.
         partition: Its value of each partition column, as text; None for an empty one.
-        ranges: What its statistics say of each column, partition columns included.
+        ranges: What its statistics say of each column, partition columns included; of a personal
+            column only how many values are missing.
         modified_ms: When its rows were written, epoch ms; None for now.
     """
 
@@ -187,7 +188,8 @@ def _measured(
     ranges = {}
     for n, c in enumerate(table.data_columns):
         nulls, low, high, has_nan = found[4 * n : 4 * n + 4]
-        known = [None if end is None else _typed(c.type, end) for end in (low, high)]
+        ends = (None, None) if c.is_personal else (low, high)
+        known = [None if end is None else _typed(c.type, end) for end in ends]
         ranges[c.name] = Range(nulls, known[0], known[1], has_nan)
     return int(rows), ranges
 
@@ -215,10 +217,11 @@ def _ranges(table: Table, statistics: Mapping[str, Mapping[str, str]]) -> dict[s
         if "null_count" not in known:
             continue
         is_exact = known.get("min_is_exact") == known.get("max_is_exact") == "true"
+        is_told = is_exact and not column.is_personal
         ranges[column.name] = Range(
             nulls=int(known["null_count"]),
-            low=_typed(column.type, known["min"]) if is_exact else None,
-            high=_typed(column.type, known["max"]) if is_exact else None,
+            low=_typed(column.type, known["min"]) if is_told else None,
+            high=_typed(column.type, known["max"]) if is_told else None,
             has_nan=known.get("has_nan") == "true",
         )
     return ranges

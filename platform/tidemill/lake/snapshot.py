@@ -13,7 +13,13 @@ from tidemill.lake.contracts import Table, Type, text_literal
 Partition = Mapping[str, str | int]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NO_VALUE = {Type.STRING: "''", Type.INT: "0", Type.BIGINT: "0", Type.DATE: "date '1970-01-01'"}
+_NO_VALUE = {
+    Type.STRING: "''",
+    Type.INT: "0",
+    Type.BIGINT: "0",
+    Type.DATE: "date '1970-01-01'",
+    Type.BOOLEAN: "false",
+}
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def take(table: Table, folder: Path, delta: Any) -> Snapshot:
         File(
             relative=unquote(row["path"]),
             path=folder / unquote(row["path"]),
-            partition={name: str(row[column]) for name, column in parts.items()},
+            partition={name: _as_text(row[column]) for name, column in parts.items()},
             rows=row["num_records"],
             size=row["size_bytes"],
             modified_ms=int(row["modification_time"]),
@@ -141,6 +147,11 @@ def take(table: Table, folder: Path, delta: Any) -> Snapshot:
         for row in actions.iter_rows(named=True)
     )
     return Snapshot(table, delta.version(), tuple(sorted(files, key=lambda f: f.relative)))
+
+
+def _as_text(value: Any) -> str:
+    """A partition's value as paths have it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def past(table: Table, folder: Path, delta: Any, at: int | datetime) -> Snapshot:

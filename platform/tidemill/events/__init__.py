@@ -1,0 +1,1 @@
+"""E-commerce events: clicks from files and from Kafka, windows, reports."""
