@@ -23,5 +23,5 @@ def event_ms_sql(text: str) -> str:
         f"then epoch_ms(try_cast({text} as timestamptz)) "
         f"when regexp_matches({text}, '{_MILLISECONDS}') then try_cast({text} as bigint) "
         f"when regexp_matches({text}, '{_DIGITS}') "
-        f"then (try_cast({text} as decimal(18, 6)) * 1000)::bigint end"
+        f"then (try_cast({text} as double) * 1000)::bigint end"
     )

@@ -46,7 +46,7 @@ def test_a_name_that_sql_or_a_path_could_mistake_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "column",
     [Column("part", Type.STRING, "May be empty.", nullable=True)]
-    + [Column("part", t, "No.") for t in (Type.DOUBLE, Type.BOOLEAN, Type.TIMESTAMP)],
+    + [Column("part", t, "No.") for t in (Type.DOUBLE, Type.BLOB, Type.TIMESTAMP)],
 )
 def test_a_partition_column_that_may_be_empty_or_has_no_plain_text_is_refused(
     column: Column,
