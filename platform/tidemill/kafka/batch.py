@@ -4,6 +4,7 @@ Every engine counts with the same accounts and commits through the same ledger, 
 can repeat or pass over what another one took.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from tidemill.engines.duck import connection
 from tidemill.errors import TidemillError
 from tidemill.kafka import ledger
+from tidemill.kafka.closing import Mark, closes
 from tidemill.kafka.feed import Feed, roll_forward
 from tidemill.kafka.ledger import Account
 from tidemill.kafka.spans import Span, Standing
@@ -77,6 +79,8 @@ class Batch:
         accounts: By partition; each knows the newest event before its span.
         rows: Files of the feed's table.
         dead: Files of the dead letters.
+        began_ms: When it was entered, epoch ms.
+        closed_ms: Where windows were closed up to by then, epoch ms.
         con: The batch's own DuckDB.
     """
 
@@ -88,6 +92,8 @@ class Batch:
     accounts: dict[int, Account] = field(default_factory=dict)
     rows: list[NewFile] = field(default_factory=list)
     dead: list[NewFile] = field(default_factory=list)
+    began_ms: int = field(default=0, init=False)
+    closed_ms: int | None = field(default=None, init=False)
 
     def __enter__(self) -> "Batch":
         """Say that files are written, and recall what came before."""
@@ -100,6 +106,7 @@ class Batch:
         )
         self.accounts = {s.partition: Account(*s) for s in self.spans}
         self.is_named = False
+        self.began_ms = int(time.time() * 1000)
         self._recall()
         return self
 
@@ -111,10 +118,14 @@ class Batch:
             Staged(self.lake.folder(self.feed.dead), tuple(self.dead)).discard()
 
     def _recall(self) -> None:
-        """The newest event of each partition so far."""
-        known = ledger.newest(self.lake, self.feed, self.held)
+        """The newest event of each partition so far, and where windows are closed up to."""
+        names = {self.held.app_id(partition): partition for partition in self.held.marks}
+        at = stream.reached(self.lake, self.feed.spans, names)  # before what is told of them
+        self._stood = {names[name]: offset for name, offset in at.items()}
+        self._known = ledger.newest(self.lake, self.feed, self.held)
+        self.closed_ms = ledger.closed_ms(self.lake, self.feed, self.held)
         for account in self.accounts.values():
-            account.newest_ms = known.get(account.partition)
+            account.newest_ms = self._known.get(account.partition)
 
     def newest(self) -> list[tuple[int, int]]:
         """Partition and newest event (epoch ms) of those that have had one."""
@@ -157,8 +168,23 @@ class Batch:
         def named(may_be: bool) -> None:
             self.is_named = may_be
 
-        accounts = self.accounts.values()
-        ledger.record(self.lake, self.feed, self.held, accounts, self.dead, self.rows, named)
+        accounts = list(self.accounts.values())
+        closing = None
+        if self.feed.topic.idle_ms is not None:
+            closing = ledger.Closing(self.closed_ms, self._closes(), self._stood)
+        ledger.record(
+            self.lake, self.feed, self.held, accounts, self.dead, self.rows, named, closing
+        )
+
+    def _closes(self) -> int | None:
+        """Where windows are closed up to behind this batch, epoch ms."""
+        ends = self._stood | {p: a.stop for p, a in self.accounts.items()}
+        newest = self._known | {p: a.newest_ms for p, a in self.accounts.items()}
+        marks = [
+            Mark(newest.get(p), ends.get(p, low) >= high)
+            for p, (low, high) in self.held.marks.items()
+        ]
+        return closes(self.feed.topic, marks, self.closed_ms)
 
 
 def taken(

@@ -15,7 +15,7 @@ from tidemill.kafka import reader
 from tidemill.kafka.batch import Batch, taken
 from tidemill.kafka.decode import LAST_MS, decode
 from tidemill.kafka.feed import Feed
-from tidemill.kafka.judge import between, judge, taken_sql
+from tidemill.kafka.judge import between, judge, nothing, taken_sql
 from tidemill.kafka.ledger import Account
 from tidemill.kafka.spans import Span, Standing, refuse_another
 from tidemill.lake.contracts import text_literal
@@ -137,7 +137,9 @@ class Chunks:
         batch, con, feed = self.batch, self.batch.con, self.batch.feed
         decode(con, feed.topic, chunk)
         refuse_new_keys(con, feed, self.known)
-        judge(con, feed, batch.held, self._present(), batch.newest())
+        present = self._present() if feed.topic.event_key else nothing(feed)
+        closed = "null" if batch.closed_ms is None else str(batch.closed_ms)
+        judge(con, feed, batch.held, present, batch.newest(), batch.began_ms, closed)
         batch.rows += batch.write(feed.table, taken_sql(feed))
         self._bury()
         self._count()

@@ -47,6 +47,18 @@ def consumed_spans(domain: str) -> Table:
                 "Newest event of the partition up to stop, UTC; the watermark is behind it.",
                 nullable=True,
             ),
+            Column(
+                "closed_before",
+                Type.TIMESTAMP,
+                "Windows that end by then were final when these messages were read, UTC.",
+                nullable=True,
+            ),
+            Column(
+                "closed_after",
+                Type.TIMESTAMP,
+                "Windows that end by then are final with them, UTC.",
+                nullable=True,
+            ),
             Column("batch", Type.STRING, "The run's own name of what it committed together."),
             Column("staged", Type.STRING, "The batch's files, as JSON, should a crash part them."),
             Column("committed_at", Type.TIMESTAMP, "When, UTC."),

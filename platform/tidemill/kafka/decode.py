@@ -94,7 +94,7 @@ def _sql(topic: Topic) -> str:
     """What decodes ``raw_messages``: partition, offset, produced_ms, key, value, text."""
     paths = ", ".join(text_literal(f'$."{column.name}"') for column in topic.value)
     numbered = list(enumerate(topic.value, 1))
-    fields = ", ".join(f'{_value(n, column)} as "{column.name}"' for n, column in numbered)
+    fields = ", ".join(f'{_value(topic, n, column)} as "{column.name}"' for n, column in numbered)
     names = ", ".join(f'"{column.name}"' for column in topic.value)
     faults = " ".join(
         [
@@ -108,7 +108,7 @@ def _sql(topic: Topic) -> str:
             # A field that is there tells that it is an object.
             "when types[1] is null and json_type(text) <> 'OBJECT' "
             "then 'expected a JSON object, found ' || " + _shown("text"),
-            *(_fault(n, column) for n, column in numbered),
+            *(_fault(topic, n, column) for n, column in numbered),
             *_rules(topic),
         ]
     )
@@ -123,8 +123,10 @@ def _sql(topic: Topic) -> str:
         from bounded
     ), fields as (
         select *, {fields} from parsed
+    ), timed as (
+        select *, {topic.event_ms or f'"{topic.event_time}"'} as event_ms from fields
     ), judged as (
-        select *, "{topic.event_time}" as event_ms, case {faults} end as error from fields
+        select *, case {faults} end as error from timed
     )
     select "partition", "offset", produced_ms, error, event_ms, {names},
            case when error is not null then "key" end as "key",
@@ -133,23 +135,27 @@ def _sql(topic: Topic) -> str:
     """
 
 
-def _value(n: int, column: Column) -> str:
+def _value(topic: Topic, n: int, column: Column) -> str:
     """SQL of a field's value, NULL where it has another type."""
     if column.type not in _JSON_TYPES:
         raise ContractError(f"a message cannot have {column.name} of type {column.type.value}")
     value = f"texts[{n}]"
     if column.type is not Type.STRING:
         value = f"try_cast({value} as {column.type.value})"
-    return f"case when types[{n}] in ({_kinds(column)}) then {value} end"
+    kinds = ", ".join(text_literal(kind) for kind in _expected(topic, column)[1])
+    return f"case when types[{n}] in ({kinds}) then {value} end"
 
 
-def _kinds(column: Column) -> str:
-    return ", ".join(text_literal(kind) for kind in _JSON_TYPES[column.type][1])
+def _expected(topic: Topic, column: Column) -> tuple[str, tuple[str, ...]]:
+    """What a field must be, in words and in DuckDB's names."""
+    if column.name in topic.loose:
+        return "text or a number", _JSON_TYPES[Type.STRING][1] + _JSON_TYPES[Type.DOUBLE][1]
+    return _JSON_TYPES[column.type]
 
 
-def _fault(n: int, column: Column) -> str:
+def _fault(topic: Topic, n: int, column: Column) -> str:
     """What is wrong with a field's presence and type."""
-    expected, _ = _JSON_TYPES[column.type]
+    expected, _ = _expected(topic, column)
     words = " ".join(f"when '{kind}' then '{word} '" for kind, word in _WORDS.items())
     found = f"case types[{n}] {words} else '' end || coalesce(left(texts[{n}], {_SHOWN}), 'null')"
     wrong = f"'{column.name}: expected {expected}, found ' || {found}"
@@ -170,6 +176,9 @@ def _rules(topic: Topic) -> list[str]:
                     f"when ({sql}) is not true then "
                     f"{text_literal(f'expected {rule}, found ')} || {shown}"
                 )
+    if topic.event_ms:
+        expected = text_literal(f"{topic.event_time}: expected {topic.times}, found ")
+        found.append(f"when event_ms is null then {expected} || {_shown(topic.event_time)}")
     for rule, sql in topic.rules.items():
         found.append(
             f"when ({sql}) is not true then {text_literal(f'expected {rule}, found ')} "

@@ -24,8 +24,13 @@ MESSAGE = {
     "offset": Type.BIGINT,
     "produced_ms": Type.BIGINT,
     "event_ms": Type.BIGINT,
+    "ingested_ms": Type.BIGINT,
+    "closed_ms": Type.BIGINT,
 }
-"""What every good message has beside its topic's fields; times are epoch milliseconds."""
+"""What every good message has beside its topic's fields; times are epoch milliseconds.
+
+``ingested_ms`` is when it was read, ``closed_ms`` up to where windows were closed by then.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +39,12 @@ class Feed:
 
     Attributes:
         topic: What is read.
-        table: Where good and late messages go; partitioned by ``date``, the UTC day of its
-            ``event_time``.
-        rows: The table's rows (Ibis) from messages: ``MESSAGE``, the topic's fields, and is_late.
-        keys: The event key of each of the table's rows (Ibis), named as the topic's fields.
+        table: Where good and late messages go; partitioned by ``date``, the UTC day of the event.
+            Where the topic has an event key, its ``event_time`` is when.
+        rows: The table's rows (Ibis) from messages: ``MESSAGE``, the topic's fields, watermark_ms
+            and is_late.
+        keys: The event key of each of the table's rows (Ibis), named as the topic's fields; None
+            where the topic has none.
         spans: The ledger.
         dead: Where messages go that cannot be used.
         max_keys: How many different message keys may come; None: any number.
@@ -46,7 +53,7 @@ class Feed:
     topic: Topic
     table: Table
     rows: Callable[[Any], Any]
-    keys: Callable[[Any], Any]
+    keys: Callable[[Any], Any] | None
     spans: Table
     dead: Table
     max_keys: int | None = None
@@ -60,14 +67,15 @@ class Feed:
         )
 
     def judged(self, messages: Any, present: Any, newest: Any) -> Any:
-        """The messages with is_late and is_duplicate, as an Ibis table.
+        """The messages with is_late, is_duplicate and watermark_ms, as an Ibis table.
 
         Args:
             messages: ``MESSAGE`` and the topic's fields, all without error.
             present: Rows of the feed's table, at least those whose event one of them may tell.
             newest: partition, newest_ms: the newest event of each partition before them.
         """
-        return classified(self.topic, messages, self.keys(present), newest)
+        seen = None if self.keys is None else self.keys(present)
+        return classified(self.topic, messages, seen, newest)
 
     def taken(self, judged: Any) -> Any:
         """The table's rows of the messages that tell a new event."""
@@ -80,7 +88,12 @@ class Feed:
             "messages": messages,
             "present": {column.name: column.type for column in self.table.columns},
             "newest": {"partition": Type.INT, "newest_ms": Type.BIGINT},
-            "judged": messages | {"is_late": Type.BOOLEAN, "is_duplicate": Type.BOOLEAN},
+            "judged": messages
+            | {
+                "watermark_ms": Type.BIGINT,
+                "is_late": Type.BOOLEAN,
+                "is_duplicate": Type.BOOLEAN,
+            },
         }
 
 

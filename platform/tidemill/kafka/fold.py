@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from tidemill.kafka import ledger
 from tidemill.kafka.feed import Feed
 from tidemill.kafka.spans import Standing
 from tidemill.lake import duck, lease, stream
@@ -69,6 +70,7 @@ class Base:
         dates: Every day that has rows.
         newest: topic, topic_id, partition and newest_ms of each partition ever consumed: its
             newest event below the offset reached.
+        closed_ms: Where windows are closed up to, epoch ms.
         keys: The message keys that are known.
         scanned: The files that the keys were taken from.
     """
@@ -80,6 +82,7 @@ class Base:
     files: Mapping[date, frozenset[str]]
     dates: frozenset[date]
     newest: "pl.DataFrame"
+    closed_ms: int | None = None
     keys: frozenset[str] = frozenset()
     scanned: frozenset[str] = field(default=frozenset(), repr=False)
 
@@ -129,6 +132,7 @@ def load(
         files,
         dates,
         _newest(lake, feed, held, reached),
+        ledger.closed_ms(lake, feed, held),
         keys | frozenset(known_keys),
         scanned,
     )

@@ -1,7 +1,7 @@
 """Writes spans down in a feed's ledger, which takes their offsets."""
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -53,6 +53,26 @@ class Account:
         self.newest_ms = max(known, default=None)
 
 
+@dataclass(frozen=True)
+class Closing:
+    """What a batch says of windows that are closed for good.
+
+    Attributes:
+        before_ms: Where they were closed up to when it was read, epoch ms.
+        after_ms: Where they are from now on.
+        stood: The next offset of every partition when it was read; it counts only where none of
+            them has moved since, as the others' messages would not know what it closes.
+    """
+
+    before_ms: int | None
+    after_ms: int | None
+    stood: Mapping[int, int]
+
+
+def _instant(ms: int | None) -> datetime | None:
+    return None if ms is None else EPOCH + timedelta(milliseconds=ms)
+
+
 def newest(lake: Lake, feed: Feed, held: Standing) -> dict[int, int | None]:
     """The newest event of each partition that the ledger knows, in epoch milliseconds."""
     ledger = lake.snapshot(feed.spans).scan()
@@ -63,6 +83,19 @@ def newest(lake: Lake, feed: Feed, held: Standing) -> dict[int, int | None]:
             "group by 1"
         )
         return dict(found.fetchall())
+
+
+def closed_ms(lake: Lake, feed: Feed, held: Standing) -> int | None:
+    """Where the windows of a topic are closed up to, epoch ms; None where nothing is.
+
+    A topic that is made anew under its name goes on with the same windows.
+    """
+    with duck.cursor() as con:
+        found: tuple[int | None] | None = con.execute(
+            f"select max(epoch_ms(closed_after)) from {lake.snapshot(feed.spans).scan()} "
+            f"where topic = {text_literal(held.topic)}"
+        ).fetchone()
+    return found[0] if found else None
 
 
 def write(
@@ -87,6 +120,7 @@ def record(
     dead: Sequence[NewFile],
     rows: Sequence[NewFile],
     named: Callable[[bool], None] = lambda _: None,
+    closing: Closing | None = None,
 ) -> None:
     """Write accounts down in one commit; it says which files are the rows of these offsets.
 
@@ -99,6 +133,7 @@ def record(
         rows: The files of their rows.
         named: Told whether the ledger may name these files: yes before the commit is tried, no
             where it surely failed.
+        closing: Of a topic whose windows are closed for good.
 
     Raises:
         Overtaken: Another took some of them meanwhile; nothing is kept.
@@ -121,7 +156,9 @@ def record(
             ]
             values += [a.consumed, a.good, a.late, a.duplicate, a.dead]
             values += [
-                None if a.newest_ms is None else EPOCH + timedelta(milliseconds=a.newest_ms),
+                _instant(a.newest_ms),
+                _instant(closing.before_ms if closing else None),
+                _instant(closing.after_ms if closing else None),
                 batch,
                 packed,
                 now,
@@ -129,6 +166,8 @@ def record(
             con.execute(f"insert into spans values ({', '.join('?' * len(values))})", values)
         ledger = write(lake, feed.spans, con, "from spans")
     moves = _unseen(lake, feed, held)
+    if closing is not None:
+        moves |= {held.app_id(p): stream.Move(at, at) for p, at in closing.stood.items()}
     moves |= {held.app_id(a.partition): stream.Move(a.start, a.stop) for a in accounts}
     named(True)
     try:

@@ -12,7 +12,7 @@ from tidemill.errors import TidemillError
 from tidemill.kafka import reader
 from tidemill.kafka.decode import decode
 from tidemill.kafka.feed import Feed
-from tidemill.kafka.judge import judge, taken_sql
+from tidemill.kafka.judge import judge, nothing, taken_sql
 from tidemill.kafka.spans import Span, Standing
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def read(
     present: str | None = None,
     newest: Mapping[int, int] | None = None,
     without: str | None = None,
+    closed: str | None = None,
 ) -> str:
     """Read spans into a temporary table with the columns of the feed's table.
 
@@ -49,6 +50,8 @@ def read(
         present: SQL of rows of the feed's table that came before; None where there are none.
         newest: Newest event (epoch ms) before the span, by partition.
         without: SQL of partition and offset of messages to pass over.
+        closed: SQL of partition, start and closed_then: where windows were closed up to (epoch ms)
+            when the messages from an offset on were read; None where none ever were.
 
     Returns:
         The table's name.
@@ -65,14 +68,25 @@ def read(
     if not spans:
         raise TidemillError(f"topic {feed.topic.name}: no offsets to read were named")
     left = f'anti join ({without}) using ("partition", "offset")' if without else ""
-    con.execute(f"create or replace temp view decoded_once as from good {left}")
-    nothing = ", ".join(f'null::{c.type.value} as "{c.name}"' for c in feed.table.columns)
+    then = ""
+    if closed:
+        con.execute(f"create or replace temp table closings as {closed}")
+        then = (
+            'asof left join closings on good."partition" = closings."partition" '
+            'and good."offset" >= closings."start"'
+        )
+    con.execute(
+        f"create or replace temp view decoded_once as select good.*{', closed_then' * bool(closed)}"
+        f" from (from good {left}) good {then}"
+    )
     judge(
         con,
         feed,
         held,
-        present or f"select {nothing} where false",
+        present or nothing(feed),
         (newest or {}).items(),
+        0,
+        "closed_then" if closed else "null",
         "decoded_once",
     )
     con.execute(f"create or replace temp table {ROWS} as {taken_sql(feed)}")
@@ -107,4 +121,4 @@ def read_with_spark(
     messages = parts.decoded(feed.topic, frame.load())
     columns = {column.name: column.type for column in feed.table.columns}
     nothing = session.createDataFrame([], spark_ddl(columns))
-    return parts.rows(feed, parts.judged(feed, held, messages, nothing, ()))
+    return parts.rows(feed, parts.judged(feed, held, messages, nothing, (), 0))

@@ -120,7 +120,13 @@ class _Decoder:
 
 
 def judged(
-    feed: Feed, held: Standing, messages: Any, present: Any, newest: Iterable[tuple[int, int]]
+    feed: Feed,
+    held: Standing,
+    messages: Any,
+    present: Any,
+    newest: Iterable[tuple[int, int]],
+    ingested_ms: int,
+    closed_ms: int | None = None,
 ) -> Any:
     """Judge decoded messages; see ``judge.judge``.
 
@@ -130,15 +136,21 @@ def judged(
         messages: A frame as ``decoded`` gives it.
         present: Rows of the feed's table that are in already.
         newest: Partition and newest event (epoch ms) before these messages.
+        ingested_ms: When they were read, epoch ms.
+        closed_ms: Where windows were closed up to by then, epoch ms.
 
     Returns:
-        A frame of the messages without error, with is_late and is_duplicate.
+        A frame of the messages without error, with is_late, is_duplicate and watermark_ms.
     """
     spark = messages.sparkSession
     inputs = {name: feed.inputs()[name] for name in ("messages", "present", "newest")}
     topic, topic_id = text_literal(held.topic), text_literal(held.topic_id)
     good = messages.where("error is null").selectExpr(
-        f"{topic} as topic", f"{topic_id} as topic_id", "*"
+        f"{topic} as topic",
+        f"{topic_id} as topic_id",
+        f"cast({ingested_ms} as bigint) as ingested_ms",
+        f"cast({'null' if closed_ms is None else closed_ms} as bigint) as closed_ms",
+        "*",
     )
     good.select(*inputs["messages"]).createOrReplaceTempView("messages")
     present.createOrReplaceTempView("present")

@@ -248,7 +248,13 @@ class _Micro:
         try:
             kept = self._with_known_keys(messages)
             judged = parts.judged(
-                feed, batch.held, kept, self._present(kept), batch.newest()
+                feed,
+                batch.held,
+                kept,
+                self._present(kept),
+                batch.newest(),
+                batch.began_ms,
+                batch.closed_ms,
             ).persist()
             self._count(kept, judged)
             if any(a.good + a.late for a in batch.accounts.values()):
@@ -282,6 +288,8 @@ class _Micro:
         ends = messages.where("error is null").selectExpr("min(event_ms)", "max(event_ms)").first()
         low, high = (ends[0], ends[1]) if ends[0] is not None else (0, 0)
         now = batch.lake.snapshot(batch.feed.table)
+        if not batch.feed.topic.event_key:
+            now = now.only(lambda _: False)
         return parts.present(messages.sparkSession, now, low, high)
 
     def _count(self, messages: Any, judged: Any) -> None:

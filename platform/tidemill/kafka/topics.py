@@ -21,11 +21,19 @@ class Topic:
         value: The fields that a message must have; others are let be.
         key: The field that is also the message's key, so that its messages keep their order.
         event_key: The fields that together name one event; a second message of it is a duplicate.
-        event_time: The field with the event's time, in epoch milliseconds.
+            Empty: each message is an event of its own.
+        event_time: The field with the event's time.
+        event_ms: SQL (DuckDB) of that time in epoch milliseconds, over the fields; NULL where it is
+            none. Empty where the field is that number.
+        times: What is said to be expected where ``event_ms`` is NULL.
+        loose: Text fields that may come as numbers.
         rules: Name and SQL condition that every message keeps.
         partitions: How many.
         retention: How long messages are kept.
         grace_ms: How far the watermark stays behind the newest event of a partition.
+        idle_ms: How far behind the newest event of the topic a partition without new messages may
+            be before windows stop to wait for it; None: nothing waits for a watermark of all
+            partitions.
         ahead_ms: How far an event's time may be after the message's own.
         max_bytes: The longest message taken.
         has_gaps: Whether offsets may hold no message, as where producers use transactions, whose
@@ -38,10 +46,14 @@ class Topic:
     key: str
     event_key: tuple[str, ...]
     event_time: str
+    event_ms: str = ""
+    times: str = ""
+    loose: tuple[str, ...] = ()
     rules: Mapping[str, str] = field(default_factory=dict)
     partitions: int = 3
     retention: timedelta = timedelta(days=7)
     grace_ms: int = 3_600_000
+    idle_ms: int | None = None
     ahead_ms: int = 3_600_000
     max_bytes: int = 1 << 20
     has_gaps: bool = False
@@ -49,7 +61,7 @@ class Topic:
     def __post_init__(self) -> None:
         """Refuse a declaration that names fields it does not have."""
         names = [column.name for column in self.value]
-        for name in (self.key, self.event_time, *self.event_key):
+        for name in (self.key, self.event_time, *self.event_key, *self.loose):
             if name not in names:
                 raise ContractError(f"topic {self.name}: {name!r} is none of its fields {names}")
 

@@ -9,6 +9,7 @@ from tidemill.engines.base import compiled
 from tidemill.kafka.decode import decode
 from tidemill.kafka.feed import Feed
 from tidemill.kafka.fold import Base, Fold, by_day, rows
+from tidemill.kafka.judge import nothing
 from tidemill.lake.contracts import text_literal
 
 if TYPE_CHECKING:
@@ -135,9 +136,11 @@ class Uncommitted:
     def _new(self, low: int, high: int) -> str:
         """SQL of the rows of ``decoded``, whose events are from ``low`` to ``high``, epoch ms."""
         held = self.base.held
+        closed = "null" if self.base.closed_ms is None else self.base.closed_ms
         messages = (
             f"select {text_literal(held.topic)} as topic, {text_literal(held.topic_id)} as "
-            f"topic_id, {self._columns} from decoded where error is null"
+            f"topic_id, {self._columns}, 0::BIGINT as ingested_ms, {closed}::BIGINT as closed_ms "
+            "from decoded where error is null"
         )
         inputs = self.feed.inputs()
         asked = {name: inputs[name] for name in ("messages", "present", "newest")}
@@ -151,6 +154,8 @@ class Uncommitted:
 
     def _present(self, low: int, high: int) -> str:
         """SQL of the rows from one event time to another that are in already; epoch ms."""
+        if not self.feed.topic.event_key:
+            return nothing(self.feed)
         found = f"select * from rows where event_time between epoch_ms({low}) and epoch_ms({high})"
         if self._lake_ms is None or low > self._lake_ms:
             return found
