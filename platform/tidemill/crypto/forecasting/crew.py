@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from types import TracebackType
 from typing import Self
 
@@ -51,7 +52,7 @@ class Crew:
         """Get ready."""
         if self.workers > 1:  # spawn: a fork would copy the threads' locks, held or not
             self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_keep_to_one_thread
+                self.workers, mp_context=get_context("spawn"), initializer=_begin
             )
         return self
 
@@ -112,11 +113,24 @@ class Crew:
         ]
 
 
-def _keep_to_one_thread() -> None:
-    """For libraries that a process of the crew loads later: there is a process for each core."""
+def _begin() -> None:
+    """Get a process of the crew ready.
+
+    It ends with the one that it works for, even where that was killed: a pool's process would wait
+    for its next task for good. Libraries that it loads keep to one thread, as there is a process
+    for each core.
+    """
+    Thread(target=_end_with_parent, daemon=True).start()
     for library in ("OPENBLAS", "OMP", "MKL", "NUMBA"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
     os.environ["POLARS_MAX_THREADS"] = "1"
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _parts(forecaster: Forecaster, folds: Sequence[Fold]) -> list[list[Fold]]:

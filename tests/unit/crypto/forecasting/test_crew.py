@@ -1,6 +1,10 @@
 """Forecasters in several processes."""
 
+import subprocess
+import sys
+
 import numpy as np
+import psutil
 
 from tests.unit.crypto.forecasting.walks import Awkward, Naive, walk
 from tidemill.crypto.forecasting.crew import Crew, Refusal
@@ -41,3 +45,28 @@ def test_a_number_that_is_not_finite_is_no_forecast() -> None:
     with Crew(1) as crew:
         [found] = crew.forecasts(whole, [Naive()], FOLDS)
     assert isinstance(found, Refusal) and "not finite" in found.reason
+
+
+BUSY = """
+import sys
+from concurrent.futures import wait
+from tidemill.crypto.forecasting.crew import Crew
+
+with Crew(2) as crew:
+    wait([crew._pool.submit(pow, 2, 2) for _ in range(8)])
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_crew_ends_with_the_process_that_it_works_for() -> None:
+    command = [sys.executable, "-c", BUSY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as leader:
+        assert leader.stdout is not None and leader.stdout.readline() == b"ready\n"
+        crew = psutil.Process(leader.pid).children(recursive=True)
+        assert len(crew) >= 2
+        leader.kill()
+        _, left = psutil.wait_procs(crew, timeout=30)
+        for process in left:
+            process.kill()
+    assert not left
