@@ -1,5 +1,7 @@
 """The topics of e-commerce events."""
 
+from tidemill.events.times import FORMS, event_ms_sql
+from tidemill.kafka.topics import Topic
 from tidemill.lake.contracts import Column, Type
 
 TYPES = ("view", "cart", "purchase")
@@ -19,3 +21,38 @@ FIELDS = (
     Column("user_session", Type.STRING, "Session, as the shop tells it.", nullable=True),
 )
 """The nine columns of a clickstream file, and the fields of a message."""
+
+GRACE_MS = 10_000
+IDLE_MS = 30_000
+
+EVENTS = Topic(
+    name="ecommerce-events",
+    meaning="What somebody did in the shop: a view, a cart, a purchase, or another event.",
+    value=(
+        *FIELDS,
+        Column("cycle", Type.INT, "Which repetition of the producer's file.", nullable=True),
+    ),
+    key="event_type",
+    event_key=(),
+    event_time="event_time",
+    event_ms=event_ms_sql("event_time"),
+    times=FORMS,
+    loose=("event_time",),
+    rules={"event_type is not empty": "trim(event_type) <> ''"},
+    grace_ms=GRACE_MS,
+    idle_ms=IDLE_MS,
+)
+ANALYTICS = Topic(
+    name="ecommerce-analytics",
+    meaning="Every final window of 2 s, once: by type, by brand and by top category.",
+    value=(
+        Column("table", Type.STRING, "event_counts, brand_metrics or category_metrics."),
+        Column("window_start", Type.BIGINT, "First instant of the window.", unit="ms"),
+        Column("window_end", Type.BIGINT, "Instant after its last one.", unit="ms"),
+    ),
+    key="table",
+    event_key=(),
+    event_time="window_end",
+    partitions=1,  # they are in one order, by which a publisher knows which ones are there
+)
+TOPICS = (EVENTS, ANALYTICS)
