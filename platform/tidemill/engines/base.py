@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tidemill.errors import TidemillError
 from tidemill.lake.contracts import IBIS_TYPES, Table, Type, text_literal
+from tidemill.lake.files import Staged
 from tidemill.lake.snapshot import Partition, Snapshot
 from tidemill.lake.store import Lake, Written
 
@@ -184,6 +185,19 @@ class Engine(Protocol):
 
         Raises:
             Overtaken: ``still`` said no; nothing was written.
+        """
+
+    def stage(
+        self,
+        lake: Lake,
+        table: Table,
+        transform: Callable[..., Any],
+        sources: Mapping[str, Source],
+    ) -> Staged:
+        """Write the rows of ``transform`` as files that no version of ``table`` names yet.
+
+        Raises:
+            ContractError: A value cannot have its column's type.
         """
 
     def close(self) -> None:

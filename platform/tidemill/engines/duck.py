@@ -7,7 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tidemill.engines.base import Source, compiled
+from tidemill.lake import files
 from tidemill.lake.contracts import Table
+from tidemill.lake.files import Staged
 from tidemill.lake.snapshot import Partition
 from tidemill.lake.store import Lake, Written
 
@@ -51,6 +53,24 @@ class DuckEngine:
         still: Callable[[], bool],
     ) -> Written:
         """As ``Engine.write`` says."""
+        con, sql = self._ready(transform, sources)
+        return lake.replace(table, con, sql, partitions, {"engine": self.name}, still)
+
+    def stage(
+        self,
+        lake: Lake,
+        table: Table,
+        transform: Callable[..., Any],
+        sources: Mapping[str, Source],
+    ) -> Staged:
+        """As ``Engine.stage`` says."""
+        con, sql = self._ready(transform, sources)
+        return files.write(table, con, sql, lake.folder(table))
+
+    def _ready(
+        self, transform: Callable[..., Any], sources: Mapping[str, Source]
+    ) -> "tuple[duckdb.DuckDBPyConnection, str]":
+        """Where the sources are views, and the transform's SQL over them."""
         sql = compiled(transform, {n: s.columns for n, s in sources.items()}, "duckdb")
         if self._con is None:
             self._con = self._held.enter_context(connection(self.memory_limit_mb))
@@ -58,7 +78,7 @@ class DuckEngine:
         for name, source in sources.items():
             rows = f"select * from {source.duckdb()}"
             self._con.execute(f'create or replace temp view "{name}" as {rows}')
-        return lake.replace(table, self._con, sql, partitions, {"engine": self.name}, still)
+        return self._con, sql
 
     def close(self) -> None:
         """Let go of the DuckDB that transforms run in; the next one opens another."""

@@ -2,20 +2,26 @@
 
 import os
 import re
+import shutil
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemill import java, progress
 from tidemill.engines.base import Source, compiled, predicate, spark_type
 from tidemill.errors import ContractError
-from tidemill.lake import lease
+from tidemill.lake import duck, files, lease
 from tidemill.lake.commit import Overtaken
 from tidemill.lake.contracts import Table, Type
+from tidemill.lake.files import Staged
 from tidemill.lake.snapshot import Partition
 from tidemill.lake.store import Lake, Written
+
+if TYPE_CHECKING:
+    import duckdb
 
 DELTA = "io.delta:delta-spark_2.13:4.0.1"
 DELTA_JARS = ("delta-spark_2.13-4.0.1", "delta-storage-4.0.1", "antlr4-runtime-4.13.1")
@@ -106,14 +112,7 @@ class SparkEngine:
     ) -> Written:
         """As ``Engine.write`` says."""
         started = time.perf_counter()
-        if self._session is None:
-            self._session = session(self.master)
-        sql = spark_sql(transform, {name: s.columns for name, s in sources.items()})
-        for name, source in sources.items():
-            source.spark(self._session).createOrReplaceTempView(name)
-        frame = self._session.sql(sql).selectExpr(
-            *[f"cast(`{c.name}` as {spark_type(c.type)}) as `{c.name}`" for c in table.columns]
-        )
+        frame, sql = self._frame(table, transform, sources)
         if table.sort_by:
             frame = frame.repartition(*table.partition_by).sortWithinPartitions(
                 *table.partition_by, *table.sort_by
@@ -141,11 +140,60 @@ class SparkEngine:
         progress.tell(table.id, len(partitions), written.rows)
         return Written(table.id, after.version, written.rows, written.size, seconds, sql)
 
+    def stage(
+        self,
+        lake: Lake,
+        table: Table,
+        transform: Callable[..., Any],
+        sources: Mapping[str, Source],
+    ) -> Staged:
+        """As ``Engine.stage`` says."""
+        frame, _ = self._frame(table, transform, sources)
+        with duck.cursor() as con:
+            return staged(lake, table, frame, con)
+
+    def _frame(
+        self, table: Table, transform: Callable[..., Any], sources: Mapping[str, Source]
+    ) -> tuple[Any, str]:
+        """The transform's rows with the table's types, and its SQL."""
+        if self._session is None:
+            self._session = session(self.master)
+        sql = spark_sql(transform, {name: s.columns for name, s in sources.items()})
+        for name, source in sources.items():
+            source.spark(self._session).createOrReplaceTempView(name)
+        frame = self._session.sql(sql).selectExpr(
+            *[f"cast(`{c.name}` as {spark_type(c.type)}) as `{c.name}`" for c in table.columns]
+        )
+        return frame, sql
+
     def close(self) -> None:
         """Stop the session, and with it the JVM's work."""
         if self._session is not None:
             self._session.stop()
             self._session = None
+
+
+def staged(lake: Lake, table: Table, frame: Any, con: "duckdb.DuckDBPyConnection") -> Staged:
+    """Have Spark write a frame, and take its files to the table's.
+
+    Args:
+        lake: Where the table is.
+        table: What its rows are for.
+        frame: The table's columns, with its types.
+        con: Looks at the files.
+    """
+    # Beside the tables: Spark keeps files of its own in a folder while it writes there.
+    beside = lake.root / ".spark" / uuid.uuid4().hex
+    if table.partition_by:
+        frame = frame.hint("rebalance", *table.partition_by)
+    if table.sort_by:
+        frame = frame.sortWithinPartitions(*table.partition_by, *table.sort_by)
+    try:
+        writer = frame.write.option("compression", "zstd")
+        writer.partitionBy(*table.partition_by).parquet(str(beside))
+        return files.adopted(table, con, beside, lake.folder(table))
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _refuse_rows(table: Table, frame: Any) -> None:

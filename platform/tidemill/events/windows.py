@@ -39,7 +39,7 @@ def revenue_micros(events: Any) -> Any:
     return (events.event_type == "purchase").ifelse(micros(events.price), 0).cast("int64")
 
 
-def _timed(events: Any, **columns: Any) -> Any:
+def _timed(events: Any, /, **columns: Any) -> Any:
     return events.select(at=events.event_timestamp, watermark=events.watermark, **columns)
 
 

@@ -130,7 +130,7 @@ def roll_forward(lake: Lake, feed: Feed) -> int:
         for batch in ready:
             moves = behind.pop(batch)
             packed = _staged(lake, feed, batch)
-            for table, files in zip((feed.dead, feed.table), _files(packed), strict=True):
+            for table, files in zip((feed.dead, feed.table), unpack(packed), strict=True):
                 stream.add(lake, table, files, moves)
             done += 1
     return done
@@ -141,7 +141,8 @@ def pack(dead: Sequence[NewFile], rows: Sequence[NewFile]) -> str:
     return f"{stream.as_json(dead)}\n{stream.as_json(rows)}"
 
 
-def _files(packed: str) -> list[list[NewFile]]:
+def unpack(packed: str) -> list[list[NewFile]]:
+    """The files of dead letters, and of rows, that ``pack`` told of."""
     return [stream.from_json(text) for text in packed.splitlines()]
 
 

@@ -47,7 +47,7 @@ def last_values(
     found: dict[int, bytes] = {}
     for number, (first, after) in enumerate(ends):
         if first < after:
-            found[number] = _value(config, topic, number, after - 1)
+            found[number] = value_at(config, topic, number, after - 1)
         elif after:
             raise TidemillError(
                 f"topic {topic}, partition {number}: its last message is gone by retention, so "
@@ -70,7 +70,12 @@ def _still_ends(
     )
 
 
-def _value(config: Mapping[str, Any], topic: str, partition: int, offset: int) -> bytes:
+def value_at(config: Mapping[str, Any], topic: str, partition: int, offset: int) -> bytes:
+    """The value of one message.
+
+    Raises:
+        TidemillError: It cannot be read.
+    """
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer(dict(config) | {"group.id": "tidemill-resume", "enable.auto.commit": False})

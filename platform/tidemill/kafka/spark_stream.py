@@ -13,19 +13,19 @@ is made again from the table for each day that a batch has touched, by the trans
 
 import json
 import shutil
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tidemill.engines.spark import staged
 from tidemill.errors import TidemillError
 from tidemill.kafka import feed as feeds
 from tidemill.kafka import spark as parts
 from tidemill.kafka.batch import Batch, known_keys, taken
 from tidemill.kafka.spans import Span, plan, refuse_another
 from tidemill.kafka.subscription import Subscription
-from tidemill.lake import files, stream
+from tidemill.lake import stream
 from tidemill.lake.contracts import Table
 from tidemill.lake.files import NewFile
 
@@ -309,19 +309,7 @@ class _Micro:
 
     def _written(self, table: Table, frame: Any) -> tuple[NewFile, ...]:
         """Have Spark write a frame, and take its files to the table's."""
-        batch, folder = self.batch, self.batch.lake.folder(table)
-        # Beside the tables: Spark keeps files of its own in a folder while it writes there.
-        beside = batch.lake.root / ".spark" / uuid.uuid4().hex
-        if table.partition_by:
-            frame = frame.hint("rebalance", *table.partition_by)
-        if table.sort_by:
-            frame = frame.sortWithinPartitions(*table.partition_by, *table.sort_by)
-        try:
-            writer = frame.write.option("compression", "zstd")
-            writer.partitionBy(*table.partition_by).parquet(str(beside))
-            return files.adopted(table, batch.con, beside, folder).files
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        return staged(self.batch.lake, table, frame, self.batch.con).files
 
 
 def _exprs(*sql: str) -> list[Any]:

@@ -5,7 +5,7 @@ offset. They are in the same commit as the rows, so that no crash can part them.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from tidemill.errors import TidemillError
 from tidemill.lake import commit
 from tidemill.lake.contracts import Range, Table
 from tidemill.lake.files import NewFile
-from tidemill.lake.snapshot import Snapshot
+from tidemill.lake.snapshot import Snapshot, take
 from tidemill.lake.store import Lake
 
 
@@ -89,6 +89,44 @@ def add(
         actions = [file.action(table, True) for file in files]
         commit.commit_files(delta, table, actions, commit.offsets(ends))
         return True
+
+    return commit.against_rivals(attempt, table.id)
+
+
+def advance(
+    lake: Lake,
+    table: Table,
+    files: Sequence[NewFile],
+    moves: Mapping[str, Move],
+    replaced: Callable[[Snapshot], Snapshot],
+) -> int:
+    """Commit files together with the offsets that they reach, instead of some that were there.
+
+    Args:
+        lake: Where the table is.
+        table: What to change.
+        files: Written beside the table's own.
+        moves: By application name; each must begin where the table stands.
+        replaced: Of the version that the commit goes onto, the files to take out.
+
+    Returns:
+        The version made.
+
+    Raises:
+        Overtaken: Another writer was faster.
+    """
+
+    def attempt() -> int:
+        delta = lake.open(table, create=True)
+        now = _reached(delta, moves)
+        if any(now.get(name, move.start) != move.start for name, move in moves.items()):
+            raise commit.Overtaken(f"{table.id}: others have taken these offsets")
+        actions = [file.action(table, True) for file in files]
+        old = replaced(take(table, lake.folder(table), delta))
+        actions += [commit.remove_action(file, True) for file in old.files]
+        ends = {name: move.stop for name, move in moves.items()}
+        commit.commit_files(delta, table, actions, commit.strict({}, ends))
+        return int(delta.version())
 
     return commit.against_rivals(attempt, table.id)
 

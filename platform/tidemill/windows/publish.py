@@ -1,0 +1,167 @@
+"""Final windows into a topic, each once.
+
+Windows become final in the order of their ends, so all of them have one order: (window_end, table,
+key). They are sent in that order into a topic of one partition, by one sender at a time, which goes
+on behind the last that is there. So what a killed sender had sent is not sent again, and a consumer
+needs no transactions.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tidemill.errors import TidemillError
+from tidemill.kafka import resume, topics
+from tidemill.kafka.feed import Feed
+from tidemill.kafka.producer import Sender
+from tidemill.kafka.topics import Topic
+from tidemill.lake import duck, lease, stream
+from tidemill.lake.contracts import Table, Type, text_literal
+from tidemill.lake.snapshot import File
+from tidemill.lake.store import Lake
+from tidemill.windows.declare import Windows
+from tidemill.windows.follow import closed_ms, standing
+
+BATCH = 10_000
+Place = tuple[int, str, str]
+"""A window in the order of all: window_end (epoch ms), table and key."""
+
+
+def publish(
+    lake: Lake, feed: Feed, windows: Sequence[Windows], config: Mapping[str, Any], topic: Topic
+) -> int:
+    """Send the final windows that the topic does not have.
+
+    A message is a JSON object: table, window_start and window_end (epoch ms), key (the values of
+    the table's keys, as JSON), and the table's other columns. Its key is the table's name.
+
+    Args:
+        lake: Where the windows are.
+        feed: What they follow.
+        windows: Whose windows; none with a session's extent, which end in no order.
+        config: How clients connect, in librdkafka's names.
+        topic: Where to; of one partition.
+
+    Returns:
+        How many were sent.
+
+    Raises:
+        TidemillError: The broker fails; the next call goes on behind what it took.
+    """
+    topics.ensure(config, [topic])
+    with _alone(lake, topic) as kept:
+        end_ms = _closed(lake, feed, windows)
+        if end_ms is None:
+            return 0
+        last = _last(config, topic, kept)
+        sent = 0
+        with Sender(config, topic.name) as sender:
+            for place, pairs in _messages(lake, windows, last, end_ms):
+                sent += sender.send_all(pairs)
+                last = place
+            sender.flush()
+            report = sender.close()
+        if report.failed:
+            raise TidemillError(f"topic {topic.name}: {report.failed} windows were refused")
+        if sent and last is not None:
+            kept.with_suffix(".part").write_text(json.dumps(last))
+            kept.with_suffix(".part").replace(kept)
+        return sent
+
+
+@contextmanager
+def _alone(lake: Lake, topic: Topic) -> Iterator[Path]:
+    """Hold off other senders; the file that tells what was sent last."""
+    folder = lake.root / ".published"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{topic.name}.lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield folder / f"{topic.name}.json"
+
+
+def _closed(lake: Lake, feed: Feed, windows: Sequence[Windows]) -> int | None:
+    """Up to where all the tables have their final windows, epoch ms."""
+    names = standing(lake, feed).names
+    ends = []
+    for one in windows:
+        at = stream.reached(lake, one.table, names)
+        ends.append(closed_ms(lake, feed, names, at))
+    known = [end for end in ends if end is not None]
+    return min(known) if known and len(known) == len(ends) else None
+
+
+def _last(config: Mapping[str, Any], topic: Topic, kept: Path) -> Place | None:
+    """The last window that the topic has had."""
+    [(first, after)] = topics.offsets(config, topic.name, 1)
+    if first < after:
+        told = json.loads(resume.value_at(config, topic.name, 0, after - 1))
+        return told["window_end"], told["table"], told["key"]
+    if after == 0:
+        return None
+    try:  # retention took all that the topic had
+        end, table, key = json.loads(kept.read_text())
+    except (OSError, ValueError) as error:
+        raise TidemillError(
+            f"topic {topic.name}: its last message is gone by retention, and {kept} does not tell "
+            "which one it was; delete the topic to have every final window in it again"
+        ) from error
+    return end, table, key
+
+
+def _messages(
+    lake: Lake, windows: Sequence[Windows], last: Place | None, end_ms: int
+) -> Iterator[tuple[Place, list[tuple[bytes | None, bytes]]]]:
+    """Batches of messages in order, with the place of the last one of each."""
+    snapshots = [(one, lake.snapshot(one.table)) for one in windows]
+    since = "" if last is None else str(datetime.fromtimestamp(last[0] / 1000 - 86_400, UTC).date())
+
+    def is_wanted(file: File) -> bool:
+        return file.partition["is_final"] == "true" and file.partition["date"] >= since
+
+    parts = [_selected(one, snapshot.only(is_wanted).scan()) for one, snapshot in snapshots]
+    behind = "true"
+    if last is not None:
+        behind = (
+            f'(end_ms, "table", "key") > ({last[0]}::bigint, {text_literal(last[1])}, '
+            f"{text_literal(last[2])})"
+        )
+    query = (
+        f'select end_ms, "table", "key", value from ({" union all ".join(parts)}) '
+        f'where end_ms <= {end_ms} and {behind} order by end_ms, "table", "key"'
+    )
+    versions = [(one.table, snapshot.version) for one, snapshot in snapshots]
+    with lease.reading(lake.root, versions), duck.cursor() as con:
+        found = con.execute(query)
+        while rows := found.fetchmany(BATCH):
+            yield rows[-1][:3], [(table.encode(), value.encode()) for _, table, _, value in rows]
+
+
+def _selected(windows: Windows, relation: str) -> str:
+    """SQL of end_ms, table, key and value of each window."""
+    table = windows.table
+    keys = ", ".join(f'"{name}"::varchar' for name in windows.keys)
+    key = f"to_json([{keys}])::varchar"
+    fields = [
+        f"'table', {text_literal(table.name)}",
+        "'window_start', epoch_ms(window_start)",
+        "'window_end', epoch_ms(window_end)",
+        f"'key', {key}",
+        *(f'{text_literal(c)}, "{c}"' for c in _told(table)),
+    ]
+    return (
+        f'select epoch_ms(window_end) as end_ms, {text_literal(table.name)} as "table", '
+        f'{key} as "key", json_object({", ".join(fields)})::varchar as value from {relation}'
+    )
+
+
+def _told(table: Table) -> list[str]:
+    """The columns that a message tells besides its place."""
+    return [
+        c.name
+        for c in table.columns
+        if c.type not in (Type.TIMESTAMP, Type.DATE) and c.name != "is_final"
+    ]

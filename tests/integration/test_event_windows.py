@@ -1,0 +1,100 @@
+"""Events on a real broker become windows, once, and final when nothing can change them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.desk import running
+from tests.integration.shop import NOON_MS, Shop, click
+from tidemill.events import contracts as c
+from tidemill.kafka.broker import Broker
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with running(tmp_path_factory.mktemp("broker") / "kafka") as broker:
+        yield broker
+
+
+@pytest.fixture
+def shop(broker: Broker, tmp_path: Path) -> Shop:
+    return Shop.at(broker, tmp_path)
+
+
+def test_a_window_is_provisional_until_the_watermark_passes_it(shop: Shop) -> None:
+    shop.send(click(NOON_MS + 500 * n, price=0.1) for n in range(6))  # 12:00:00 to 12:00:02.5
+    shop.take()
+    told = "select epoch_ms(window_start), event_count, total_value, avg_price, is_final from {} order by 1"
+    first, second = (NOON_MS, 4, 0.4, 0.1), (NOON_MS + 2000, 2, 0.2, 0.1)
+    assert shop.query(c.EVENT_COUNTS, told) == [(*first, False), (*second, False)]
+    shop.send([click(NOON_MS + 12_000, "cart")])
+    shop.take()
+    shop.prove()
+    assert shop.query(c.EVENT_COUNTS, told)[:2] == [(*first, True), (*second, False)]
+    shop.send([click(NOON_MS + 1_000)])  # behind, and its window is final
+    shop.send([click(NOON_MS + 3_999)])  # in time: the window of 12:00:02 ends at 12:00:04
+    shop.take()
+    shop.prove()
+    assert shop.query(c.EVENT_COUNTS, told)[0] == (*first, True)
+    assert shop.query(c.EVENT_COUNTS, told)[1][1] == 3
+    late = "select epoch_ms(event_timestamp), late_ms, is_counted from {}"
+    assert shop.query(c.LATE_EVENTS, late) == [(NOON_MS + 1_000, 1_000, False)]
+    assert shop.query(c.RAW_EVENTS, "select count(*) from {}") == [(9,)]
+
+
+def test_a_late_event_changes_a_window_that_is_open_still(shop: Shop) -> None:
+    shop.send([click(NOON_MS), click(NOON_MS + 11_000), click(NOON_MS + 500)])
+    shop.take()
+    shop.prove()
+    told = "select event_count from {} where epoch_ms(window_start) = " + str(NOON_MS)
+    assert shop.query(c.EVENT_COUNTS, told) == [(2,)]
+    late = "select late_ms, is_counted from {}"
+    assert shop.query(c.LATE_EVENTS, late) == [(500, True)]
+
+
+def test_final_windows_are_published_once_in_their_order(shop: Shop) -> None:
+    shop.send(click(NOON_MS + 1000 * n, brand=None if n % 3 else "a'\"<b>") for n in range(60))
+    shop.take()
+    assert shop.publish() > 0
+    assert shop.publish() == 0
+    shop.send(click(NOON_MS + 1000 * n, "purchase") for n in range(60, 120))
+    shop.take()
+    assert shop.publish() > 0
+    found = shop.analysed()
+    places = [(m["window_end"], m["table"], m["key"]) for m in found]
+    assert places == sorted(set(places))
+    final = sum(
+        shop.query(table, "select count(*) from {} where is_final")[0][0]
+        for table in (c.EVENT_COUNTS, c.BRAND_METRICS, c.CATEGORY_METRICS)
+    )
+    assert len(found) == final
+    brands = [m for m in found if m["table"] == "brand_metrics"]
+    assert {m["brand"] for m in brands} == {None, "a'\"<b>", "acme"}
+    assert (
+        sum(m["event_count"] for m in brands)
+        == shop.query(c.BRAND_METRICS, "select sum(event_count)::bigint from {} where is_final")[0][
+            0
+        ]
+    )
+
+
+def test_pieces_of_any_size_give_the_windows_of_one(broker: Broker, tmp_path: Path) -> None:
+    shops = [Shop.at(broker, tmp_path / str(n)) for n in range(2)]
+    values = [
+        click(NOON_MS + 137 * n - 15_000 * (n % 41 == 0), ("view", "cart", "x")[n % 3], price=n / 7)
+        for n in range(300)
+    ]
+    for shop in shops:
+        shop.send(values[:200], partition=1)
+        shop.send(values[200:], partition=2)
+    shops[0].take()
+    while shops[1].clicks.unread(shops[1].clicks.held()):
+        shops[1].take(limit=37)
+    for table in (c.EVENT_COUNTS, c.BRAND_METRICS, c.CATEGORY_METRICS, c.EVENT_RATES):
+        one, pieces = (shop.rows(table) for shop in shops)
+        assert one == pieces, table.id
+    for shop in shops:
+        shop.prove()
