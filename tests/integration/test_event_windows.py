@@ -1,14 +1,21 @@
 """Events on a real broker become windows, once, and final when nothing can change them."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from tests.integration.desk import running
 from tests.integration.shop import NOON_MS, Shop, click
 from tidemill.events import contracts as c
+from tidemill.events.windows import LIVE
 from tidemill.kafka.broker import Broker
+from tidemill.kafka.tail import Tail
+from tidemill.lake.contracts import polars_schema
+from tidemill.windows.tail import fold_of
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +34,10 @@ def shop(broker: Broker, tmp_path: Path) -> Shop:
 def test_a_window_is_provisional_until_the_watermark_passes_it(shop: Shop) -> None:
     shop.send(click(NOON_MS + 500 * n, price=0.1) for n in range(6))  # 12:00:00 to 12:00:02.5
     shop.take()
-    told = "select epoch_ms(window_start), event_count, total_value, avg_price, is_final from {} order by 1"
+    told = (
+        "select epoch_ms(window_start), event_count, total_value, avg_price, is_final "
+        "from {} order by 1"
+    )
     first, second = (NOON_MS, 4, 0.4, 0.1), (NOON_MS + 2000, 2, 0.2, 0.1)
     assert shop.query(c.EVENT_COUNTS, told) == [(*first, False), (*second, False)]
     shop.send([click(NOON_MS + 12_000, "cart")])
@@ -98,3 +108,40 @@ def test_pieces_of_any_size_give_the_windows_of_one(broker: Broker, tmp_path: Pa
         assert one == pieces, table.id
     for shop in shops:
         shop.prove()
+
+
+def test_the_tail_shows_the_windows_that_the_lake_will_have(shop: Shop) -> None:
+    kinds = ("view", "cart", "purchase")
+    values = [
+        click(
+            NOON_MS + 211 * n - 15_000 * (n % 29 == 0), kinds[n % 3], price=n / 7, brand=str(n % 5)
+        )
+        for n in range(900)
+    ]
+    folds = [fold_of(windows, shop.clicks.feed) for windows in LIVE]
+    with Tail(shop.clicks, folds, slots=30, rebase_s=0.05) as tail:
+        for start in range(0, 900, 300):
+            shop.send(values[start : start + 200], partition=1)
+            shop.send(values[start + 200 : start + 300], partition=2)
+            before = seen(shop, tail)
+            shop.take()
+            after = seen(shop, tail)
+            for windows in LIVE:
+                table, name = windows.table, windows.table.name
+                had = pl.DataFrame(
+                    shop.rows(table), schema=polars_schema(table), orient="row"
+                ).sort(table.key)
+                assert_frame_equal(after[name].drop("is_final"), had.drop("is_final"))
+                assert_frame_equal(before[name].drop("is_final"), after[name].drop("is_final"))
+
+
+def seen(shop: Shop, tail: Tail) -> dict[str, pl.DataFrame]:
+    """The tail's windows, up to the last message, once it stands where the lake stands."""
+    held = shop.clicks.held()
+    tail.wait({part: high for part, (_, high) in held.marks.items() if high})
+    deadline = time.monotonic() + 30
+    at = [shop.lake.snapshot(windows.table).version for windows in LIVE]
+    while [layer.state.version for layer in tail.state().base.layers] != at:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return {windows.table.name: tail.windows(windows.table) for windows in LIVE}

@@ -201,7 +201,7 @@ def test_only_the_newest_days_are_shown_and_they_are_whole(sub: Subscription) ->
     old = [tick("AAAUSDT", 1.0 + day, noon + timedelta(days=day)) for day in range(4)]
     send(sub, old)
     consume(sub)
-    with Tail(sub, DAYS, days=2) as tail:
+    with Tail(sub, DAYS, slots=2) as tail:
         ends = send(sub, [tick("AAAUSDT", 9.0, noon - timedelta(hours=1))])
         found = waited(tail, ends)
         assert found.get_column("daily_open").to_list() == [3.0, 4.0]

@@ -49,7 +49,9 @@ def merged(minutes: "pl.DataFrame") -> "pl.DataFrame":
     )
 
 
-def days(minutes: "pl.DataFrame", newest: "pl.DataFrame") -> "pl.DataFrame":
+def days(
+    minutes: "pl.DataFrame", newest: "pl.DataFrame", closed_ms: int | None = None
+) -> "pl.DataFrame":
     """Rows of ``LIVE_DAILY_OHLC`` from minutes and the newest event of each partition.
 
     A tie in event time between partitions goes by (topic, topic id, partition). A day is closed
@@ -58,6 +60,7 @@ def days(minutes: "pl.DataFrame", newest: "pl.DataFrame") -> "pl.DataFrame":
     Args:
         minutes: Rows of ``minutes_sql``, one a key.
         newest: topic, topic_id, partition, newest_ms.
+        closed_ms: Not asked, as days close by partition.
     """
     import polars as pl
 

@@ -7,22 +7,21 @@ the lake commits more.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import date
-from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tidemill.engines.duck import connection
 from tidemill.errors import TidemillError
-from tidemill.kafka.fold import Base, Fold, load, shown
+from tidemill.kafka.fold import Base, Fold, Slot, load, shown, states
 from tidemill.kafka.following import Follower
 from tidemill.kafka.spans import Standing, plan
 from tidemill.kafka.subscription import Subscription
 from tidemill.kafka.uncommitted import Counts, Uncommitted
+from tidemill.lake.contracts import Table, polars_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,9 +54,9 @@ class State:
     """What the tail knew at one moment; it does not change.
 
     Attributes:
-        fold: How parts become windows.
+        folds: How parts become windows.
         base: What the lake had.
-        parts: Of base and tail together, by day.
+        parts: Of base and tail together, by fold and slot.
         newest: Newest event by partition of the topic, epoch ms.
         position: The next offset of each partition.
         ends: The offset after the last message, as the broker last told.
@@ -65,23 +64,30 @@ class State:
         freshness: Of the newest message.
     """
 
-    fold: Fold
+    folds: Sequence[Fold]
     base: Base
-    parts: "Mapping[date, pl.DataFrame]"
+    parts: "Sequence[Mapping[Slot, pl.DataFrame]]"
     newest: Mapping[int, int]
     position: Mapping[int, int]
     ends: Mapping[int, int]
     counts: Counts
     freshness: Freshness = field(default_factory=Freshness)
+    _made: "dict[int, pl.DataFrame]" = field(default_factory=dict, init=False, repr=False)
 
     @property
     def lag(self) -> int:
         """Messages that the topic has and the windows do not, as far as the broker told."""
         return sum(max(0, end - self.position[part]) for part, end in self.ends.items())
 
-    @cached_property
-    def windows(self) -> "pl.DataFrame":
-        """The windowed table's rows, in the order of its key."""
+    def windows(self, table: Table | None = None) -> "pl.DataFrame":
+        """A windowed table's rows, in the order of its key; the first fold's by default."""
+        tables = [fold.table for fold in self.folds]
+        n = 0 if table is None else tables.index(table)
+        if n not in self._made:
+            self._made[n] = self._windows(self.folds[n], self.parts[n])
+        return self._made[n]
+
+    def _windows(self, fold: Fold, parts: "Mapping[Slot, pl.DataFrame]") -> "pl.DataFrame":
         import polars as pl
 
         held = self.base.held
@@ -92,13 +98,11 @@ class State:
             orient="row",
         )
         newest = pl.concat([self.base.newest.filter(~own), tail])
-        names = [column.name for column in self.fold.table.columns]
-        if not self.parts:
-            from tidemill.lake.contracts import polars_schema
-
-            return pl.DataFrame(schema=polars_schema(self.fold.table))
-        found = self.fold.windows(pl.concat(self.parts.values()), newest)
-        return found.select(names).sort(self.fold.table.key)
+        names = [column.name for column in fold.table.columns]
+        if not parts:
+            return pl.DataFrame(schema=polars_schema(fold.table))
+        found = fold.windows(pl.concat(parts.values()), newest, self.base.closed_ms)
+        return found.select(names).sort(fold.table.key)
 
 
 class Tail:
@@ -110,8 +114,8 @@ class Tail:
     which new message keys there is still room for where these are limited. Messages of an event in
     the same partition, or of one that the lake has, are never counted twice.
 
-    It keeps the parts of windows of the newest days, and the messages that the lake does not have;
-    DuckDB spills these beyond a limit. Days older than the newest are not shown.
+    It keeps the parts of windows of the newest slots (days, or minutes), and the messages that the
+    lake does not have; DuckDB spills these beyond a limit. Older slots are not shown.
 
     A broker that goes away leaves the windows as they are, and ``lag`` as it was last told. A topic
     made anew begins a new tail within about a second. Where offsets are lost, or anything else
@@ -119,8 +123,8 @@ class Tail:
 
     Args:
         subscription: The feed, its lake and the broker.
-        fold: How the feed's rows become windows.
-        days: How many of the newest UTC days that have rows are shown.
+        folds: How the feed's rows become windows; one, or several that share what was read.
+        slots: How many of the newest of the folds' slots that have rows are shown.
         memory_limit_mb: What DuckDB may hold of uncommitted messages before it spills.
         rebase_s: How often at most newer commits are looked for, seconds.
     """
@@ -128,15 +132,15 @@ class Tail:
     def __init__(
         self,
         subscription: Subscription,
-        fold: Fold,
-        days: int = 2,
+        folds: Fold | Sequence[Fold],
+        slots: int = 2,
         memory_limit_mb: int = MEMORY_MB,
         rebase_s: float = REBASE_S,
     ) -> None:
         """Nothing is read before ``start``."""
         self.subscription = subscription
-        self.fold = fold
-        self.days = days
+        self.folds = (folds,) if isinstance(folds, Fold) else tuple(folds)
+        self.slots = slots
         self.memory_limit_mb = memory_limit_mb
         self.rebase_s = rebase_s
         self._state: State | None = None
@@ -191,13 +195,16 @@ class Tail:
             )
         return state
 
-    def windows(self) -> "pl.DataFrame":
-        """The windowed table's rows of the newest days, up to the last message read.
+    def windows(self, table: Table | None = None) -> "pl.DataFrame":
+        """A windowed table's rows of the newest slots, up to the last message read.
+
+        Args:
+            table: Of which fold; the first by default.
 
         Raises:
             TidemillError: What keeps them from being right.
         """
-        return self.state().windows
+        return self.state().windows(table)
 
     def position(self) -> dict[int, int]:
         """The next offset to read, by partition."""
@@ -269,7 +276,7 @@ class _Following:
         plan(self.base.reached, sub.held(), 1)
         at = {p: self.base.reached.get(p, low) for p, (low, _) in self.held.marks.items()}
         con = stack.enter_context(connection(tail.memory_limit_mb))
-        self.messages = Uncommitted(con, sub.feed, tail.fold, self.base)
+        self.messages = Uncommitted(con, sub.feed, tail.folds, self.base)
         self.follower = Follower(sub.config, sub.feed.topic, self.held, at)
         stack.callback(self.follower.close)
         self.loader = stack.enter_context(ThreadPoolExecutor(1, "kafka-tail-base"))
@@ -277,7 +284,7 @@ class _Following:
         self.looked = time.monotonic()
         self.is_over = False
         self.freshness = Freshness()
-        self._show(dict(self.base.parts))
+        self._show([layer.parts for layer in self.base.layers])
 
     def run(self, ended: threading.Event) -> None:
         """Follow until told to end, or the topic is another one."""
@@ -286,7 +293,7 @@ class _Following:
             if frame is not None:
                 new = self.messages.take(frame)
                 self._note(frame)
-                self._show(self.tail.fold.added(self.parts, new))
+                self._show(self._added(self.parts, new))
             else:
                 self._hear()
             self._rebase()
@@ -294,7 +301,7 @@ class _Following:
     def _loaded(self, held: Standing) -> Base:
         tail, sub = self.tail, self.tail.subscription
         known = sub.known_keys()
-        tail._base = load(sub.lake, sub.feed, tail.fold, tail.days, held, known, tail._base)
+        tail._base = load(sub.lake, sub.feed, tail.folds, tail.slots, held, known, tail._base)
         return tail._base
 
     def _rebase(self) -> None:
@@ -304,7 +311,8 @@ class _Following:
                 return
             self.looked = time.monotonic()
             sub = self.tail.subscription
-            if sub.lake.snapshot(sub.feed.table) != self.base.snapshot:
+            now = states(sub.lake, self.tail.folds, sub.feed)
+            if now != [layer.state for layer in self.base.layers]:
                 self.coming = self.loader.submit(self._loaded, self.held)
         elif self.coming.done():
             before, self.base, self.coming = self.base, self.coming.result(), None
@@ -314,7 +322,7 @@ class _Following:
                 return
             new = self.messages.rebase(self.base)
             self.follower.skip(self.base.reached)
-            self._show(self.tail.fold.added(self.base.parts, new))
+            self._show(self._added([layer.parts for layer in self.base.layers], new))
 
     def _note(self, frame: "pl.DataFrame") -> None:
         """Keep the times of the newest message."""
@@ -323,12 +331,22 @@ class _Following:
         event_ms = max(self.messages.newest.values(), default=None)
         self.freshness = Freshness(event_ms, produced_ms, delay_ms)
 
-    def _show(self, parts: "dict[date, pl.DataFrame]") -> None:
-        """Let the windows be seen, of the newest days."""
-        days = shown(self.base.dates | parts.keys(), self.tail.days)
-        self.parts = {day: parts[day] for day in days if day in parts}
+    def _added(
+        self,
+        old: "Sequence[Mapping[Slot, pl.DataFrame]]",
+        new: "Sequence[Mapping[Slot, pl.DataFrame]]",
+    ) -> "list[Mapping[Slot, pl.DataFrame]]":
+        folds = self.tail.folds
+        return [fold.added(a, b) for fold, a, b in zip(folds, old, new, strict=True)]
+
+    def _show(self, parts: "Sequence[Mapping[Slot, pl.DataFrame]]") -> None:
+        """Let the windows be seen, of the newest slots."""
+        self.parts = []
+        for layer, mine in zip(self.base.layers, parts, strict=True):
+            newest = shown(layer.slots | mine.keys(), self.tail.slots)
+            self.parts.append({slot: mine[slot] for slot in newest if slot in mine})
         state = State(
-            self.tail.fold,
+            self.tail.folds,
             self.base,
             self.parts,
             dict(self.messages.newest),

@@ -1,6 +1,6 @@
 """The messages that the lake does not have yet, judged as ``consume`` will judge them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tidemill.engines.base import compiled
 from tidemill.kafka.decode import decode
 from tidemill.kafka.feed import Feed
-from tidemill.kafka.fold import Base, Fold, by_day, rows
+from tidemill.kafka.fold import Base, Fold, Slot, rows
 from tidemill.kafka.judge import nothing
 from tidemill.lake.contracts import text_literal
 
@@ -45,17 +45,17 @@ class Uncommitted:
     Args:
         con: Its own; temporary tables are made in it.
         feed: What they fill.
-        fold: What to make of the rows.
+        folds: What to make of the rows.
         base: What the lake has.
     """
 
     def __init__(
-        self, con: "duckdb.DuckDBPyConnection", feed: Feed, fold: Fold, base: Base
+        self, con: "duckdb.DuckDBPyConnection", feed: Feed, folds: Sequence[Fold], base: Base
     ) -> None:
         """Begin with no message."""
         self.con = con
         self.feed = feed
-        self.fold = fold
+        self.folds = folds
         self.base = base
         fields = ", ".join(f'"{column.name}"' for column in feed.topic.value)
         self._columns = f'"partition", "offset", produced_ms, error, event_ms, {fields}'
@@ -78,11 +78,11 @@ class Uncommitted:
         none = self.base.snapshot.only(lambda _: False).scan()
         self.con.execute(f"create or replace temp table rows as select * from {none}")
 
-    def rebase(self, base: Base) -> "dict[date, pl.DataFrame]":
+    def rebase(self, base: Base) -> "list[dict[Slot, pl.DataFrame]]":
         """Stand on a newer base of the same topic.
 
         Returns:
-            The parts, by day, of all rows that it does not have.
+            By fold, the parts by slot of all rows that it does not have.
         """
         self.base = base
         self._begin()
@@ -93,20 +93,20 @@ class Uncommitted:
         self.con.execute("create or replace temp table decoded as select * from kept")
         return self._judged()
 
-    def take(self, messages: "pl.DataFrame") -> "dict[date, pl.DataFrame]":
+    def take(self, messages: "pl.DataFrame") -> "list[dict[Slot, pl.DataFrame]]":
         """Add messages, each past those of its partition before it.
 
         Args:
             messages: As ``reader.chunks`` gives them.
 
         Returns:
-            The parts, by day, of their rows.
+            By fold, the parts by slot of their rows.
         """
         decode(self.con, self.feed.topic, messages)
         self.con.execute(f"insert into kept select {self._columns} from decoded")
         return self._judged()
 
-    def _judged(self) -> "dict[date, pl.DataFrame]":
+    def _judged(self) -> "list[dict[Slot, pl.DataFrame]]":
         """Judge ``decoded`` and add its rows; the parts of them.
 
         Few statements, as DuckDB plans each for some milliseconds, and messages are few at a time.
@@ -123,7 +123,10 @@ class Uncommitted:
         high = max((last for _, last in spans.values()), default=0)
         self.con.execute(f"create or replace temp table new as {self._new(low, high)}")
         self.con.execute("insert into rows select * from new")
-        parts = rows(self.con, self.fold.parts("new"))
+        parts = [
+            fold.by_slot(rows(self.con, fold.parts(self._lacking(layer.reached))))
+            for fold, layer in zip(self.folds, self.base.layers, strict=True)
+        ]
         for partition, (_, last) in spans.items():
             self.newest[partition] = max(last, self.newest.get(partition, last))
         (taken,) = self.con.execute("select count(*) from new").fetchall()[0]
@@ -131,7 +134,14 @@ class Uncommitted:
         self.counts = Counts(
             c.read + read, c.taken + taken, c.duplicate + good - taken, c.dead + read - good
         )
-        return by_day(parts)
+        return parts
+
+    def _lacking(self, reached: Mapping[int, int]) -> str:
+        """The new rows from where a layer stands, which may be further than the base."""
+        if reached == self.base.reached:
+            return "new"
+        ends = " ".join(f"when {partition} then {at}" for partition, at in reached.items())
+        return f"""(from new where "offset" >= case "partition" {ends} else 0 end)"""
 
     def _new(self, low: int, high: int) -> str:
         """SQL of the rows of ``decoded``, whose events are from ``low`` to ``high``, epoch ms."""
