@@ -8,9 +8,9 @@ from assets import report
 from assets.crypto import OUTSIDE, monthly_job
 from assets.partitions import symbols
 from tidemill.crypto.build import Crypto
-from tidemill.crypto.intake import inbox
 from tidemill.crypto.pending import Pending
 from tidemill.errors import TidemillError
+from tidemill.intake import inbox
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"

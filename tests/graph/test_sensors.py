@@ -15,11 +15,11 @@ from resources.crypto import CryptoResource
 from sensors.landing import crypto_inbox, dropped_files, landed_candles
 from tests.graph.conftest import House
 from tidemill.crypto import contracts as c
-from tidemill.crypto.intake import inbox
 from tidemill.crypto.intake.landing import Landing
 from tidemill.crypto.pending import Months
 from tidemill.definitions import defs
 from tidemill.errors import TidemillError
+from tidemill.intake import inbox
 
 
 def tick(house: House, sensor: dg.SensorDefinition, cursor: str | None = None) -> dg.SensorResult:

@@ -7,8 +7,8 @@ from typing import Any
 from tidemill import compose
 from tidemill.commands import show
 from tidemill.crypto import checks
-from tidemill.crypto.intake import inbox
 from tidemill.errors import TidemillError
+from tidemill.intake import inbox
 from tidemill.kafka import audit
 from tidemill.kafka.subscription import Subscription
 from tidemill.settings import Settings

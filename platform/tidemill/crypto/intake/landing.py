@@ -98,6 +98,13 @@ class Landing:
                     con, ledger, arrival, parsed
                 )
 
+    def told(self, path: Path) -> str:
+        """``land_file``, and a line that says what became of it."""
+        return "; ".join(
+            f"{r.file} {r.symbol}: {r.rows} rows, {r.good} good, {r.rejected} rejected"
+            for r in self.land_file(path)
+        )
+
     def _named(self, text: "source.Text", layout: files.Layout, given: str | None) -> str | None:
         """The trading pair that the user or the file's name tells; None if a column does."""
         told = next((found for hint in text.hints if (found := files.symbol_in(hint))), None)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemill.crypto.intake import intervals, lines
+from tidemill.crypto.intake import intervals
 from tidemill.crypto.intake.files import NUMBERS, PRICES, Layout
 from tidemill.crypto.intake.judging import reason
 from tidemill.crypto.intake.numerals import EMPTY, Numbers, cleaned, number
 from tidemill.crypto.intake.times import seconds, slashed
 from tidemill.errors import InputError
+from tidemill.intake import lines
 from tidemill.lake.contracts import text_literal
 
 if TYPE_CHECKING:

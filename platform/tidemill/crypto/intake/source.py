@@ -1,269 +1,27 @@
-"""A candle file as it lies on disk, made plain UTF-8 text: unpacked, decoded and known to be whole.
+"""A candle file as it lies on disk, made plain UTF-8 text.
 
-What is in the text is ``files``'s and ``rows``'s work. What cannot be made text is refused here.
+What is in the text is ``files``'s and ``rows``'s work.
 """
 
-import gzip
-import os
-import re
-import stat
-import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 from tidemill.crypto.intake import json_bars
-from tidemill.errors import InputError, TidemillError, UnfinishedError
+from tidemill.intake import source
+from tidemill.intake.source import Text
+
+__all__ = ["Text", "plain"]
 
 TAKEN = "candles are taken from CSV or JSON text, as it is, in gzip or in zip"
-UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".filepart")
-BLANKS = b"\xef\xbb\xbf \r\n\t"
-GZIP, ZIPS = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
-OTHER_KINDS = (
-    (b"PAR1", "a Parquet file"),
-    (b"ORC", "an ORC file"),
-    (b"ARROW1", "an Arrow file"),
-    (b"%PDF", "a PDF"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"SQLite format", "an SQLite database"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook; save it as CSV"),
-    (b"BZh", "a bzip2 file; unpack it first"),
-    (b"\xfd7zXZ", "an xz file; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file; unpack it first"),
-    (b"7z\xbc\xaf", "a 7z file; unpack it first"),
-    (b"Rar!", "a RAR file; unpack it first"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the data it points to; fetch that"),
-)
-
-
-@dataclass(frozen=True)
-class Text:
-    """The plain text of a candle file.
-
-    Attributes:
-        path: UTF-8, a row a line.
-        shown: What messages call the file.
-        folder: For what has to be rewritten; gone when the file is done with.
-        hints: Names that may tell the trading pair, the surest first.
-        names: Column names that stand outside the text, as in JSON records.
-        notes: What a reader of the report should know.
-        stamp: Size (bytes), time of change (ns) and inode of the file before it was read.
-    """
-
-    path: Path
-    shown: Path
-    folder: Path
-    hints: tuple[str, ...]
-    names: tuple[str, ...] | None
-    notes: tuple[str, ...]
-    stamp: tuple[int, int, int]
-
-    def keep_still(self) -> None:
-        """Refuse the file if it has changed since it was opened, or if someone writes to it.
-
-        Raises:
-            UnfinishedError: It is still being written.
-        """
-        now = _stamp(self.shown)
-        if now != self.stamp:
-            raise UnfinishedError(
-                f"{self.shown}: the file is still being written ({self.stamp[0]} bytes at the "
-                f"start, {now[0]} now); nothing was taken, try again when it is complete"
-            )
-        process = writer(self.shown)
-        if process is not None:
-            raise UnfinishedError(
-                f"{self.shown}: the file is still being written (process {process} has it open for "
-                "writing); nothing was taken, try again when it is complete"
-            )
 
 
 @contextmanager
 def plain(path: Path) -> Iterator[Text]:
-    """The plain text of a file, unpacked and decoded where it must be.
-
-    Args:
-        path: A CSV or JSON file, or one of them in gzip or in a zip of one member.
+    """The plain text of a file, unpacked and decoded where it must be; JSON as lines of CSV.
 
     Raises:
         InputError: It is missing, unreadable, empty, of another type, or cut short.
     """
-    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", str(path)):
-        raise InputError(f"{str(path)!r}: rename it; its path has characters that cannot be shown")
-    stamp = _stamp(path)
-    if stamp[0] == 0:
-        raise InputError(f"{path}: the file is empty (0 bytes)")
-    if path.suffix.lower() in UNFINISHED:
-        raise InputError(
-            f"{path}: {path.suffix} is the ending of a download under way; "
-            "nothing was taken, try again when it is complete"
-        )
-    with TemporaryDirectory(prefix="tidemill-ingest-") as folder:
-        work = Path(folder)
-        found, members = _unpacked(path, work)
-        start = _start(found, path)
-        hints, names = [*members, path.name], None
-        notes: tuple[str, ...] = ()
-        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-            found = _recoded(found, work / "utf8")
-            start = _start(found, path)
-        _refuse_other_kinds(start, path)
-        if b"\r" in start and b"\n" not in start:
-            found = _with_newlines(found, work / "newlines")
-        if start.lstrip(BLANKS)[:1] in (b"{", b"["):
-            found, names, symbol, notes = json_bars.as_csv(found, work / "rows.csv", str(path))
-            hints = [symbol, *hints] if symbol else hints
-        yield Text(found, path, work, tuple(hints), names, notes, stamp)
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if stat.S_ISDIR(found.st_mode):
-        raise InputError(f"{path}: this is a folder; name the files in it")
-    if not stat.S_ISREG(found.st_mode):
-        raise InputError(f"{path}: expected a file, found a device or a pipe")
-    return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-def writer(path: Path) -> int | None:
-    """A process that has the file open for writing, where the system tells (Linux), or None."""
-    try:
-        wanted = path.stat()
-        processes = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
-    except OSError:
-        return None
-    for process in processes:
-        with suppress(OSError):  # it ended, or it is another user's
-            for opened in Path(f"/proc/{process}/fd").iterdir():
-                with suppress(OSError):
-                    if not os.path.samestat(opened.stat(), wanted):
-                        continue
-                    told = Path(f"/proc/{process}/fdinfo/{opened.name}").read_text()
-                    flags = int(told.partition("flags:")[2].split()[0], 8)
-                    if flags & os.O_ACCMODE != os.O_RDONLY:
-                        return process
-    return None
-
-
-def _start(path: Path, shown: Path) -> bytes:
-    try:
-        with path.open("rb") as handle:
-            return handle.read(1 << 16)
-    except OSError as error:
-        raise InputError(f"{shown}: cannot be read ({error.strerror})") from error
-
-
-def _unpacked(path: Path, folder: Path) -> tuple[Path, list[str]]:
-    """The file with no gzip or zip around it, and the names of the zip members on the way."""
-    found = path
-    members: list[str] = []
-    for depth in range(3):
-        start = _start(found, path)
-        target = folder / f"unpacked{depth}"
-        if start.startswith(GZIP):
-            _gunzip(found, target, path)
-        elif start.startswith(ZIPS):
-            members.insert(0, _unzip(found, target, path))
-        else:
-            return found, members
-        if target.stat().st_size == 0:
-            raise InputError(f"{path}: the file is empty once unpacked")
-        found = target
-    raise InputError(f"{path}: expected text in it, found archives in archives; unpack it first")
-
-
-def _gunzip(path: Path, target: Path, shown: Path) -> None:
-    try:
-        with gzip.open(path) as packed:
-            _copy(packed, target)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"{shown}: the gzip file is damaged or cut short after {target.stat().st_size} "
-            f"unpacked bytes ({error}); fetch it again"
-        ) from error
-
-
-def _unzip(path: Path, target: Path, shown: Path) -> str:
-    """Unpack the only member, and tell its name."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [
-                m
-                for m in archive.infolist()
-                if not m.is_dir() and not m.filename.startswith("__MACOSX/")
-            ]
-            names = [m.filename for m in members]
-            if "[Content_Types].xml" in names:
-                raise InputError(f"{shown}: this is an Excel workbook; save it as CSV ({TAKEN})")
-            if len(members) != 1:
-                listed = f" ({', '.join(names[:5])}{', ...' * (len(names) > 5)})" * bool(names)
-                raise InputError(
-                    f"{shown}: expected a zip with one file, found {len(members)}{listed}; "
-                    "unpack it and ingest each"
-                )
-            name = names[0]
-            if "/" in name or "\\" in name or ":" in name or name.startswith("."):
-                raise InputError(
-                    f"{shown}: expected a plain file name in the zip, found {name!r}; "
-                    "unpack it and ingest the file itself"
-                )
-            with archive.open(members[0]) as packed:
-                _copy(packed, target)
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{shown}: the zip file is damaged ({error}); fetch it again") from error
-    except RuntimeError as error:  # a password, or a way of packing that Python does not know
-        raise InputError(f"{shown}: the zip file cannot be unpacked here ({error})") from error
-    return name
-
-
-def _copy(source: Any, target: Path) -> None:
-    with target.open("wb") as out:
-        while block := source.read(1 << 20):
-            try:
-                out.write(block)
-            except OSError as error:
-                raise TidemillError(
-                    f"{target.parent}: cannot unpack into it ({error.strerror}); TMPDIR may name a "
-                    "folder with more room"
-                ) from error
-
-
-def _recoded(path: Path, target: Path) -> Path:
-    with (
-        path.open(encoding="utf-16", errors="replace", newline="") as text,
-        target.open("w", encoding="utf-8", newline="") as out,
-    ):
-        while block := text.read(1 << 20):
-            out.write(block)
-    return target
-
-
-def _with_newlines(path: Path, target: Path) -> Path:
-    """A text whose lines end in CR alone, as old Mac programs write it, with LF."""
-    with path.open("rb") as text, target.open("wb") as out:
-        while block := text.read(1 << 20):
-            out.write(block.replace(b"\r", b"\n"))
-    return target
-
-
-def _refuse_other_kinds(start: bytes, shown: Path) -> None:
-    for magic, kind in OTHER_KINDS:
-        if start.startswith(magic):
-            raise InputError(f"{shown}: this is {kind}; {TAKEN}")
-    if start.lstrip(BLANKS).lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise InputError(f"{shown}: this is a web page or XML; {TAKEN}")
-    nul = start.find(b"\x00")
-    if nul >= 0 and start.count(b"\x00") * 8 > len(start):
-        raise InputError(f"{shown}: byte {nul} and many more are NUL, so this is no text; {TAKEN}")
-    if not start.strip(BLANKS):
-        raise InputError(f"{shown}: the file is empty: nothing but blanks and line ends")
+    with source.plain(path, TAKEN, json_bars.as_csv) as text:
+        yield text

@@ -1,14 +1,32 @@
-"""The inbox: files dropped into ``landing/crypto/inbox`` land without anyone typing a command."""
+"""The inbox: files dropped into ``landing/<domain>/inbox`` land without anyone typing a command."""
 
 import uuid
 from pathlib import Path
+from typing import Protocol
 
-from tidemill.crypto.intake.landing import Landing
-from tidemill.crypto.intake.source import UNFINISHED, writer
 from tidemill.errors import InputError, UnfinishedError
+from tidemill.intake.source import UNFINISHED, writer
 
 SETTLED_S = 10
 """A file is taken once nobody has written to it for this long."""
+
+
+class Landing(Protocol):
+    """What takes the files of a domain.
+
+    Attributes:
+        folder: The landing folder of the domain.
+    """
+
+    folder: Path
+
+    def told(self, path: Path) -> str:
+        """Land a file, and say in a line what became of it.
+
+        Raises:
+            InputError: The file cannot be used; nothing of it was taken.
+        """
+        ...
 
 
 def folder(landing: Landing) -> Path:
@@ -46,7 +64,7 @@ def take(landing: Landing, name: str) -> str:
     if not path.exists():
         return f"{name}: no longer in the inbox"
     try:
-        landed = landing.land_file(path)
+        said = landing.told(path)
     except UnfinishedError as error:
         return f"left for later: {error}"
     except InputError as error:
@@ -59,6 +77,4 @@ def take(landing: Landing, name: str) -> str:
         path.replace(kept)
         return f"refused: {error}"
     path.unlink()
-    return "; ".join(
-        f"{r.file} {r.symbol}: {r.rows} rows, {r.good} good, {r.rejected} rejected" for r in landed
-    )
+    return said

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST = 1_000_000
-"""Bytes in a line; no row of candles comes near it."""
+"""Bytes in a line; no row of prices or events comes near it."""
 
 
 @dataclass(frozen=True)
@@ -73,26 +73,31 @@ def sieve(path: Path, target: Path, skip: int) -> dict[int, str]:
     with path.open("rb") as text, target.open("wb") as out:
         for number, line in enumerate(text, 1):
             bare = line.rstrip(b"\r\n")
-            if number > skip and (fault := _fault(bare)):
-                broken[number] = fault
+            if number > skip and (told := _unclosed(bare) or fault(bare)):
+                broken[number] = told
                 bare = b""
             out.write(bare + b"\n")
     return broken
 
 
-def _fault(line: bytes) -> str | None:
+def fault(line: bytes) -> str | None:
+    """Why a line, without its line end, cannot be given to a parser, quotes aside."""
     if len(line) > LONGEST:
         return f"expected a line of at most {LONGEST} bytes, found {len(line)}"
     if b"\x00" in line:
         return "expected text, found a NUL byte"
     if b"\r" in line:
         return "expected one row on the line, found a carriage return inside it"
-    if line.count(b'"') % 2:
-        return "expected a closing quote on the same line, found none"
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
         return "expected UTF-8 text, found other bytes"
+    return None
+
+
+def _unclosed(line: bytes) -> str | None:
+    if line.count(b'"') % 2:
+        return "expected a closing quote on the same line, found none"
     return None
 
 
