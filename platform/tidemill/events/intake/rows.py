@@ -1,0 +1,168 @@
+"""Rows of a clickstream file in DuckDB: read, judged one by one, and told from their duplicates.
+
+Works in one connection over temporary tables. ``parsed`` has every row, in source order (its
+``rowid``), typed, with the reason and its text where it is no good. ``repeats`` has the ``rowid``
+of each good row that is equal to one before it.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidemill.errors import InputError
+from tidemill.events.intake import judging, records
+from tidemill.events.intake.layout import NAMES, Layout
+from tidemill.events.times import event_ms_sql
+from tidemill.intake import lines
+from tidemill.intake.source import Text
+from tidemill.lake.contracts import text_literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+NOTHING = "\x01\x02\x01"
+"""Stands for a field that is not there; one that is there and empty is an empty text."""
+
+
+def parse(con: "duckdb.DuckDBPyConnection", text: Text, layout: Layout) -> str:
+    """Fill ``parsed`` and ``repeats`` from a plain file.
+
+    The file is read as it is where each line of it becomes one row. Where it has quotes, blank
+    lines or bytes that are no text, a copy of it is read in which the rows are numbered.
+
+    Args:
+        con: Keeps insertion order.
+        text: The plain text.
+        layout: How to read it.
+
+    Returns:
+        SQL of the number of a row's line.
+
+    Raises:
+        InputError: It cannot be read, or it changed meanwhile.
+    """
+    import duckdb
+
+    reading = _Reading(text.path, layout, is_numbered=False)
+    survey = lines.survey(text.path)
+    if survey.has_quotes or not survey.is_sound or not _is_whole(con, reading, survey.lines):
+        text.keep_still()
+        reading = _Reading(text.folder / "numbered", layout, is_numbered=True)
+        records.numbered(text.path, reading.path, layout)
+        try:
+            reading.fill(con)
+        except duckdb.InvalidInputException as error:
+            told = str(error).partition("\n")[0]
+            raise InputError(
+                f"{text.shown}: cannot be read as CSV ({told}); nothing was taken"
+            ) from error
+    text.keep_still()
+    _find_repeats(con)
+    return reading.line
+
+
+def _is_whole(con: "duckdb.DuckDBPyConnection", reading: "_Reading", line_count: int) -> bool:
+    """Fill ``parsed`` from a file as it is; False where not each of its lines became a row."""
+    import duckdb
+
+    with suppress(duckdb.InvalidInputException):
+        reading.fill(con)
+        found = con.execute(
+            f"select count(*), count(*) filter (reason = '{judging.BLANK}') from parsed"
+        ).fetchone()
+        return found == (line_count - reading.layout.skip, 0)
+    return False
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a text becomes ``parsed``.
+
+    Attributes:
+        path: The text, or its numbered copy.
+        layout: How to read it.
+        is_numbered: Whether it is the copy.
+    """
+
+    path: Path
+    layout: Layout
+    is_numbered: bool
+
+    @property
+    def line(self) -> str:
+        """SQL of the number of a row's line."""
+        return "line" if self.is_numbered else f"rowid + {self.layout.skip + 1}"
+
+    def fill(self, con: "duckdb.DuckDBPyConnection") -> None:
+        """Make ``parsed``."""
+        width = self.layout.width
+        listed = [f"c{n}" for n in range(width + 1)]
+        fields = ", ".join(map(self._field, listed))
+        came = f"concat_ws({text_literal(self.layout.delimiter)}, {fields})"
+        fault = "null::varchar"
+        if self.is_numbered:
+            came = f"coalesce(nullif({self._field('raw')}, ''), {came})"
+            fault = f"nullif({self._field('fault')}, '')"
+        texts = ", ".join(
+            f"nullif(trim({self._field(f'c{n}')}, ' \t\r\n'), '') as {name}"
+            for name, n in self.layout.places.items()
+        )
+        numbers = ", ".join(f"{judging.whole(name)} as {name}_number" for name in judging.IDS)
+        found = " + ".join(f"({name} is not null)::int" for name in listed)
+        line = "line, " if self.is_numbered else ""
+        con.execute(
+            f"""
+            create or replace temp table parsed as
+            with texts as (
+                select *, {texts}, {fault} as told,
+                       c{width - 1} is null or coalesce(trim(c{width}), '') <> '' as is_uneven,
+                       c1 is null and trim(c0) = '' as is_blank
+                from {self._source([*self._prefix(), *listed])}),
+            typed as (select *, {event_ms_sql("event_time")} as event_ms, {numbers},
+                             {judging.price("price")} as price_number from texts),
+            judged as (select *, {judging.reason(width, found)} as reason from typed)
+            select {line}event_time, event_ms, event_type, product_id_number as product_id,
+                category_id_number as category_id, category_code, brand,
+                abs(price_number) as price, user_id_number as user_id, user_session, reason,
+                case when reason is not null then left({came}, {records.SHOWN}) end as raw
+            from judged
+            """
+        )
+
+    def _prefix(self) -> list[str]:
+        return ["line", "raw", "fault"] if self.is_numbered else []
+
+    def _field(self, name: str) -> str:
+        if not self.is_numbered:
+            return name
+        return records.unescaped(name, self.layout.delimiter)
+
+    def _source(self, names: list[str]) -> str:
+        columns = ", ".join(
+            f"'{name}': '{'BIGINT' if name == 'line' else 'VARCHAR'}'" for name in names
+        )
+        skip = 0 if self.is_numbered else self.layout.skip
+        return (
+            f"read_csv({text_literal(str(self.path))}, auto_detect=false, header=false, "
+            f"skip={skip}, delim={text_literal(self.layout.delimiter)}, quote='', escape='', "
+            f"columns={{{columns}}}, null_padding=true, nullstr={text_literal(NOTHING)}, "
+            f"compression='none', hive_partitioning=false, max_line_size={4 * lines.LONGEST})"
+        )
+
+
+def _find_repeats(con: "duckdb.DuckDBPyConnection") -> None:
+    """Fill ``repeats``; only rows that share a hash with another one are held side by side."""
+    nine = ", ".join(NAMES)
+    con.execute(
+        f"""
+        create or replace temp table repeats as
+        with twice as (
+            select hash({nine}) as digest from parsed where reason is null
+            group by 1 having count(*) > 1),
+        ranked as (
+            select rowid as id, row_number() over (partition by {nine} order by rowid) as nth
+            from parsed semi join twice on hash({nine}) = digest where reason is null)
+        select id from ranked where nth > 1
+        """
+    )
