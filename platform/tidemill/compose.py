@@ -7,13 +7,15 @@ from tidemill.crypto.build import Crypto
 from tidemill.crypto.forecasting import contracts as forecasting
 from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.base import Engine, named
+from tidemill.events import contracts as events
+from tidemill.events.intake.landing import EventLanding
 from tidemill.kafka.broker import Broker
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake.store import Lake
 from tidemill.settings import Settings
 from tidemill.skill.contracts import LEDGER
 
-TABLES = (*contracts.TABLES, *forecasting.TABLES, LEDGER)
+TABLES = (*contracts.TABLES, *forecasting.TABLES, *events.TABLES, LEDGER)
 
 
 def lake(settings: Settings) -> Lake:
@@ -31,6 +33,11 @@ def crypto(settings: Settings) -> Crypto:
     opened = lake(settings)
     landing = Landing(opened, settings.landing / "crypto", settings.memory_limit_mb)
     return Crypto(opened, engine(settings), landing, settings.home / "reports" / "crypto")
+
+
+def event_landing(settings: Settings) -> EventLanding:
+    """Takes clickstream files over the settings' lake and landing folder."""
+    return EventLanding(lake(settings), settings.landing / "events", settings.memory_limit_mb)
 
 
 def broker(settings: Settings) -> Broker:

@@ -31,8 +31,8 @@ def price(text: str) -> str:
 def reason(width: int, found: str) -> str:
     """SQL that says why a row is no good, or NULL; cheap for a row that is good.
 
-    It reads ``told``, ``is_uneven``, ``is_blank``, the texts by name,
-    ``event_ms``, and the numbers as ``..._number``.
+    It reads ``told``, ``is_uneven``, the fields as ``c0`` and on, the texts by name, ``event_ms``,
+    and the numbers as ``..._number``.
 
     Args:
         width: Fields that a row has.
@@ -47,7 +47,7 @@ def reason(width: int, found: str) -> str:
     )
     tests = [
         "when told is not null then told",
-        f"when is_blank then '{BLANK}'",
+        f"when c1 is null and trim(c0, ' \t\v\f') = '' then '{BLANK}'",
         f"when is_uneven then 'expected {width} fields, found ' || ({found})",
         _lacks("event_time", "one"),
         _unless("event_time", "event_ms is not null", FORMS),

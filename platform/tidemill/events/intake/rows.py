@@ -5,7 +5,7 @@ Works in one connection over temporary tables. ``parsed`` has every row, in sour
 of each good row that is equal to one before it.
 """
 
-from contextlib import suppress
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +28,8 @@ NOTHING = "\x01\x02\x01"
 def parse(con: "duckdb.DuckDBPyConnection", text: Text, layout: Layout) -> str:
     """Fill ``parsed`` and ``repeats`` from a plain file.
 
-    The file is read as it is where each line of it becomes one row. Where it has quotes, blank
-    lines or bytes that are no text, a copy of it is read in which the rows are numbered.
+    The file is read as it is where each line of it becomes one row. Where a row goes over lines, a
+    line is blank, or a quote or a byte is broken, a copy is read in which the rows are numbered.
 
     Args:
         con: Keeps insertion order.
@@ -42,21 +42,16 @@ def parse(con: "duckdb.DuckDBPyConnection", text: Text, layout: Layout) -> str:
     Raises:
         InputError: It cannot be read, or it changed meanwhile.
     """
-    import duckdb
-
-    reading = _Reading(text.path, layout, is_numbered=False)
     survey = lines.survey(text.path)
-    if survey.has_quotes or not survey.is_sound or not _is_whole(con, reading, survey.lines):
+    reading = _Reading(text.path, layout, '"' if survey.has_quotes else "")
+    if not survey.is_sound or not _is_whole(con, reading, survey.lines):
         text.keep_still()
-        reading = _Reading(text.folder / "numbered", layout, is_numbered=True)
+        reading = _Reading(text.folder / "numbered", layout, "", is_numbered=True)
         records.numbered(text.path, reading.path, layout)
-        try:
-            reading.fill(con)
-        except duckdb.InvalidInputException as error:
-            told = str(error).partition("\n")[0]
-            raise InputError(
-                f"{text.shown}: cannot be read as CSV ({told}); nothing was taken"
-            ) from error
+        if told := reading.fill(con):
+            raise InputError(f"{text.shown}: cannot be read as CSV ({told}); nothing was taken")
+    elif survey.has_quotes:
+        _show_as_they_came(con, text, layout.skip)
     text.keep_still()
     _find_repeats(con)
     return reading.line
@@ -64,15 +59,37 @@ def parse(con: "duckdb.DuckDBPyConnection", text: Text, layout: Layout) -> str:
 
 def _is_whole(con: "duckdb.DuckDBPyConnection", reading: "_Reading", line_count: int) -> bool:
     """Fill ``parsed`` from a file as it is; False where not each of its lines became a row."""
-    import duckdb
+    if reading.fill(con):
+        return False
+    found = con.execute(
+        f"select count(*), count(*) filter (reason = '{judging.BLANK}') from parsed"
+    ).fetchone()
+    return found == (line_count - reading.layout.skip, 0)
 
-    with suppress(duckdb.InvalidInputException):
-        reading.fill(con)
-        found = con.execute(
-            f"select count(*), count(*) filter (reason = '{judging.BLANK}') from parsed"
-        ).fetchone()
-        return found == (line_count - reading.layout.skip, 0)
-    return False
+
+def _show_as_they_came(con: "duckdb.DuckDBPyConnection", text: Text, skip: int) -> None:
+    """Put the lines of the text for the fields of the rows that are no good."""
+    found = con.execute("select rowid from parsed where reason is not null order by rowid")
+    bad = (row for page in iter(lambda: found.fetchmany(10_000), []) for (row,) in page)
+    wanted = next(bad, None)
+    if wanted is None:
+        return
+    copy = text.folder / "rejected"
+    with text.path.open("rb") as source, copy.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row, line in enumerate(source, -skip):
+            if row == wanted:
+                came = line.decode("utf-8").rstrip("\r\n").removeprefix("\ufeff")
+                writer.writerow((row, came[: records.SHOWN]))
+                wanted = next(bad, None)
+            if wanted is None:
+                break
+    con.execute(
+        "update parsed set raw = came from read_csv("
+        f"{text_literal(str(copy))}, header=false, delim=',', quote='\"', escape='\"', "
+        "auto_detect=false, nullstr='', "
+        "columns={'id': 'BIGINT', 'came': 'VARCHAR'}) where parsed.rowid = id"
+    )
 
 
 @dataclass(frozen=True)
@@ -82,20 +99,35 @@ class _Reading:
     Attributes:
         path: The text, or its numbered copy.
         layout: How to read it.
+        quote: Around fields; empty where there is none in it.
         is_numbered: Whether it is the copy.
     """
 
     path: Path
     layout: Layout
-    is_numbered: bool
+    quote: str
+    is_numbered: bool = False
 
     @property
     def line(self) -> str:
         """SQL of the number of a row's line."""
         return "line" if self.is_numbered else f"rowid + {self.layout.skip + 1}"
 
-    def fill(self, con: "duckdb.DuckDBPyConnection") -> None:
-        """Make ``parsed``."""
+    def fill(self, con: "duckdb.DuckDBPyConnection") -> str:
+        """Make ``parsed``; returns why it cannot be made, if so."""
+        import duckdb
+
+        try:
+            con.execute(self._sql())
+        except duckdb.Error as error:
+            told = str(error).partition("\n")[0]
+            # A line end in quotes is told in an error of no narrower class.
+            if isinstance(error, duckdb.InvalidInputException) or "CSV Error" in told:
+                return told
+            raise
+        return ""
+
+    def _sql(self) -> str:
         width = self.layout.width
         listed = [f"c{n}" for n in range(width + 1)]
         fields = ", ".join(map(self._field, listed))
@@ -112,13 +144,11 @@ class _Reading:
         numbers = ", ".join(f"{judging.whole(name)} as {name}_number" for name in judging.IDS)
         found = " + ".join(f"({name} is not null)::int" for name in listed)
         line = "line, " if self.is_numbered else ""
-        con.execute(
-            f"""
+        return f"""
             create or replace temp table parsed as
             with texts as (
                 select *, {texts}, {fault} as told,
-                       c{width - 1} is null or coalesce(trim(c{width}), '') <> '' as is_uneven,
-                       c1 is null and trim(c0) = '' as is_blank
+                       c{width - 1} is null or coalesce(trim(c{width}), '') <> '' as is_uneven
                 from {self._source([*self._prefix(), *listed])}),
             typed as (select *, {event_ms_sql("event_time")} as event_ms, {numbers},
                              {judging.price("price")} as price_number from texts),
@@ -129,7 +159,6 @@ class _Reading:
                 case when reason is not null then left({came}, {records.SHOWN}) end as raw
             from judged
             """
-        )
 
     def _prefix(self) -> list[str]:
         return ["line", "raw", "fault"] if self.is_numbered else []
@@ -144,11 +173,13 @@ class _Reading:
             f"'{name}': '{'BIGINT' if name == 'line' else 'VARCHAR'}'" for name in names
         )
         skip = 0 if self.is_numbered else self.layout.skip
+        quote = text_literal(self.quote)
         return (
             f"read_csv({text_literal(str(self.path))}, auto_detect=false, header=false, "
-            f"skip={skip}, delim={text_literal(self.layout.delimiter)}, quote='', escape='', "
-            f"columns={{{columns}}}, null_padding=true, nullstr={text_literal(NOTHING)}, "
-            f"compression='none', hive_partitioning=false, max_line_size={4 * lines.LONGEST})"
+            f"skip={skip}, delim={text_literal(self.layout.delimiter)}, quote={quote}, "
+            f"escape={quote}, columns={{{columns}}}, null_padding=true, "
+            f"nullstr={text_literal(NOTHING)}, compression='none', "
+            f"hive_partitioning=false, max_line_size={4 * lines.LONGEST})"
         )
 
 
