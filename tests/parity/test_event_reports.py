@@ -1,0 +1,115 @@
+"""The reports of events: Spark gives what DuckDB gives, to the last digit."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.parity.test_engines import by_duckdb, by_spark
+from tidemill.engines.base import compiled
+from tidemill.engines.spark import session, spark_sql
+from tidemill.events import contracts as c
+from tidemill.events.reports import anomalies, profile, transforms
+from tidemill.events.reports.build import OfEvents
+from tidemill.lake.contracts import Table, Type, polars_schema
+
+pytestmark = pytest.mark.integration
+
+START = datetime(2026, 3, 28, 22)  # where Europe's clocks change at 1:00 of the next day
+NASTY = [
+    "a",
+    "",
+    "O'Brien; drop table x",
+    "<b>&amp;</b>",
+    "line\nfeed",
+    "\U0001f6d2|$x_1$",
+    "a.b.c",
+]
+CASES: dict[str, Callable[[Any], Any]] = {
+    f.__name__: f
+    for f in (
+        transforms.brand_report,
+        transforms.category_report,
+        transforms.funnel,
+        transforms.sessions,
+        transforms.visits,
+        transforms.cohorts,
+        anomalies.anomalies,
+        profile.profile_columns,
+        profile.profile_overall,
+        profile.profile_numbers,
+        profile.profile_prices,
+        profile.profile_values,
+    )
+}
+INPUTS: dict[str, dict[str, Type]] = {
+    table.name: {x.name: x.type for x in table.columns} for table in (c.FILE_EVENTS, c.RAW_EVENTS)
+}
+TIMES = st.one_of(
+    st.integers(0, 180 * 60).map(lambda at: timedelta(seconds=at)),
+    st.integers(0, 86_400_000 * 30).map(lambda at: timedelta(milliseconds=at)),
+    st.sampled_from([timedelta(0), timedelta(minutes=30), timedelta(days=-365)]),
+)
+EVENTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "event_timestamp": TIMES.map(lambda after: START + after),
+            "event_type": st.sampled_from(["view", "view", "cart", "purchase", "remove_from_cart"]),
+            "product_id": st.integers(1, 3),
+            "category_id": st.sampled_from([None, 7]),
+            "category_code": st.sampled_from([None, *NASTY]),
+            "brand": st.sampled_from([None, *NASTY]),
+            "price": st.one_of(st.sampled_from([0.0, 50.0, 999.99]), st.floats(0, 3000)),
+            "user_id": st.sampled_from([None, 1, 2, 3]),
+            "user_session": st.sampled_from([None, "s", "t", "u"]),
+            "source": st.sampled_from(["files", "sample"]),
+        }
+    ),
+    max_size=60,
+)
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[Any]:
+    running = session("local[2]")
+    running.conf.set("spark.sql.shuffle.partitions", "2")
+    yield running
+    running.stop()
+
+
+def frame(table: Table, events: list[dict[str, Any]]) -> pl.DataFrame:
+    schema = polars_schema(table)
+    filled = [dict.fromkeys(schema) | e | {"event_time": str(e["event_timestamp"])} for e in events]
+    return pl.DataFrame([{name: e[name] for name in schema} for e in filled], schema=schema)
+
+
+def burst() -> list[dict[str, Any]]:
+    """An hour of one view a minute, and thirty of them in one minute."""
+    row = {"event_type": "view", "product_id": 1, "price": 1.5, "source": "files"}
+    row |= {"user_id": 9, "user_session": "v"}
+    at = [60 * n for n in range(60)] + [3000] * 30 + [3600]
+    return [row | {"event_timestamp": START + timedelta(seconds=s)} for s in at]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_engines_give_the_same_report(case: str, spark: Any, tmp_path: Path) -> None:
+    transform = OfEvents(CASES[case])
+    sql, spark_text = compiled(transform, INPUTS, "duckdb"), spark_sql(transform, INPUTS)
+
+    @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(EVENTS, EVENTS)
+    def holds(files: list[dict[str, Any]], topic: list[dict[str, Any]]) -> None:
+        frames = {
+            "file_events": frame(c.FILE_EVENTS, files + burst()),
+            "raw_events": frame(c.RAW_EVENTS, topic),
+        }
+        duck = by_duckdb(sql, frames)
+        assert duck
+        assert duck == by_spark(spark_text, frames, spark, tmp_path)
+
+    holds()
