@@ -7,15 +7,24 @@ from tidemill.crypto.build import Crypto
 from tidemill.crypto.forecasting import contracts as forecasting
 from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.base import Engine, named
-from tidemill.events import contracts as events
+from tidemill.events import contracts as event_tables
+from tidemill.events import live as live_events
 from tidemill.events.intake.landing import EventLanding
+from tidemill.events.reports import contracts as event_reports
+from tidemill.events.reports.build import Events
 from tidemill.kafka.broker import Broker
 from tidemill.kafka.subscription import Subscription
 from tidemill.lake.store import Lake
 from tidemill.settings import Settings
 from tidemill.skill.contracts import LEDGER
 
-TABLES = (*contracts.TABLES, *forecasting.TABLES, *events.TABLES, LEDGER)
+TABLES = (
+    *contracts.TABLES,
+    *forecasting.TABLES,
+    LEDGER,
+    *event_tables.TABLES,
+    *event_reports.TABLES,
+)
 
 
 def lake(settings: Settings) -> Lake:
@@ -40,6 +49,11 @@ def event_landing(settings: Settings) -> EventLanding:
     return EventLanding(lake(settings), settings.landing / "events", settings.memory_limit_mb)
 
 
+def events(settings: Settings) -> Events:
+    """The reports of events over the settings' lake and engine."""
+    return Events(lake(settings), engine(settings), settings.home / "reports" / "events")
+
+
 def broker(settings: Settings) -> Broker:
     """The embedded broker of the home."""
     return Broker(settings.home / "kafka", settings.kafka_port)
@@ -61,3 +75,8 @@ def live_prices(settings: Settings) -> Subscription:
         settings.memory_limit_mb,
         opened.symbols,
     )
+
+
+def clicks(settings: Settings) -> Subscription:
+    """The topic of events, and the tables that it fills."""
+    return Subscription(lake(settings), live_events.FEED, kafka(settings), settings.memory_limit_mb)

@@ -1,1 +1,1 @@
-"""The batch reports of events: brands, categories, funnel, sessions, cohorts, anomalies, profile."""
+"""The batch reports of events: brands, categories, funnel, sessions, cohorts, anomalies."""

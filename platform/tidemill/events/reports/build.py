@@ -127,6 +127,12 @@ class Events:
             f"union all select {names}, 'topic' as source from {topic})"
         )
 
+    def partitions(self, table: Table) -> list[Partition]:
+        """What is replaced of a table: all of it."""
+        if not table.partition_by:
+            return [{}]
+        return [{"date": day, "is_final": told} for day in self._days() for told in BOOLEANS]
+
     def _days(self) -> list[str]:
         """Every day that has events, or has visits still, sorted."""
         tables = (*INPUTS, c.VISITS)

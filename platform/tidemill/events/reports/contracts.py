@@ -1,6 +1,7 @@
 """The tables of the batch reports; in each, sources stand side by side and are never added."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 from tidemill.events import contracts as c
 from tidemill.lake.contracts import Column, Table, Type
@@ -24,7 +25,7 @@ LOW, MEDIUM = 20, 1000
 """Most different values of a column whose cardinality is low, and medium."""
 EDGES = (0, 50, 100, 200, 500, 1000)
 """Where the price bands begin; the last one has no end."""
-BANDS = tuple(f"{low}-{high}" for low, high in zip(EDGES, EDGES[1:], strict=False)) + ("1000+",)
+BANDS = (*(f"{low}-{high}" for low, high in pairwise(EDGES)), f"{EDGES[-1]}+")
 
 HISTORY = 60
 """Windows that one is held against: those right before it."""
