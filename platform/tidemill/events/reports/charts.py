@@ -7,6 +7,7 @@ says so. Names that came with the data are drawn as they are, never as formulas,
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 STEPS = {"views": plot.BLUE, "carts": plot.ORANGE, "purchases": plot.GREEN}
 TYPES = {"view": plot.BLUE, "cart": plot.ORANGE, "purchase": plot.GREEN}
-"""Colour by event type; any other is purple."""
+OTHERS = (plot.PURPLE, plot.RED, plot.SKY)
+"""Colour by event type, and of any other in turn."""
 MOST_TYPES = 6
 MOST_BRANDS = 15
 MOST_WEEKS = 26
@@ -161,11 +163,12 @@ def rates(counts: pl.DataFrame, step_s: int, source: str) -> bytes:
     )
     total = counts.group_by("event_type").agg(pl.col("count").sum()).sort("event_type")
     shown = total.sort("count", descending=True, maintain_order=True)["event_type"]
+    others = cycle(OTHERS)
     for kind in shown.head(MOST_TYPES):
         mine = counts.filter(pl.col("event_type") == kind)
         line = steps.join(mine, on="at", how="left", maintain_order="left")
         per_s = (line["count"].fill_null(0) / step_s).to_numpy()
-        colour = TYPES.get(kind, plot.PURPLE)
+        colour = TYPES.get(kind) or next(others)
         dot = "o" if steps.height == 1 else ""
         axes.plot(line["at"].to_numpy(), per_s, color=colour, lw=1.2, marker=dot, label=label(kind))
     plot.tidy(axes)

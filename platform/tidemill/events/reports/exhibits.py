@@ -10,7 +10,7 @@ from tidemill.lake.contracts import Table
 if TYPE_CHECKING:
     import polars as pl
 
-STEPS_S = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 86_400)
+STEPS_S = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 7200, 6 * 3600, 86_400)
 """Lengths of a step of the chart of rates, and then whole days."""
 MOST_STEPS = 600
 DAY_S = 86_400
@@ -77,9 +77,9 @@ def _rates(events: Events, source: str) -> bytes:
             f"select epoch(max(event_timestamp) - min(event_timestamp))::BIGINT from {mine}", told
         ).fetchone() or (0,)
         step = step_s(span)
-        counts = con.execute(
+        counts = con.sql(
             f"select time_bucket(interval '{step} seconds', event_timestamp) as at, event_type, "
             f"count(*) as count from {mine} group by all order by all",
-            told,
+            params=told,
         ).to_arrow_table()
     return draw.rates(pl.DataFrame(counts), step, source)
