@@ -1,18 +1,15 @@
 """``tidemill produce``: live prices or a replay into Kafka, with an account of every message."""
 
-import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from tidemill import compose
-from tidemill.commands import sample, show
+from tidemill.commands import producing, sample, show
 from tidemill.crypto import replay, ticker, ticks
 from tidemill.crypto.exchange import Exchange
 from tidemill.crypto.intake.files import symbol_from
@@ -21,11 +18,8 @@ from tidemill.crypto.topics import PRICES
 from tidemill.errors import InputError, TidemillError
 from tidemill.kafka import resume, topics
 from tidemill.kafka.pace import Pace, speed_of
-from tidemill.kafka.producer import Report, Sender, UnsentError
-from tidemill.processes import is_free
+from tidemill.kafka.producer import Sender, UnsentError
 from tidemill.settings import Settings
-
-_SHOWN_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -76,12 +70,12 @@ def produce(settings: Settings, order: Order) -> tuple[dict[str, Any], TidemillE
         )
     speed = speed_of(order.speed or "max")
     Pace(speed, order.rate)  # refuses what cannot be before anything starts
-    config = _connected(settings)
+    config = producing.connected(settings, PRICES)
     ended: TidemillError | None = None
     source = _Live(settings, order) if order.is_live else _Replay(settings, order, config)
     with Sender(config, PRICES.name) as sender, source.batches(sender) as batches:
         began = time.monotonic()
-        with _told_by_signals(sender), _Line(sender) as line:
+        with producing.told_by_signals(sender), producing.Line(sender) as line:
             try:
                 pace = Pace(speed, order.rate, sleep=sender.wait)
                 replay.replay(sender, batches, pace, order.limit, line.reached)
@@ -89,45 +83,16 @@ def produce(settings: Settings, order: Order) -> tuple[dict[str, Any], TidemillE
                 if not sender.is_halted or isinstance(error, UnsentError):
                     ended = error  # asked to end, it does not wait for the exchange
             report = sender.close()
-    return _account(report, time.monotonic() - began) | source.told(), ended
+    took_s = time.monotonic() - began
+    return producing.account(PRICES, report, took_s) | source.told(), ended
 
 
 def print_report(report: dict[str, Any]) -> None:
     """The account as a line a number, and the reasons of what failed."""
-    show.out.print(
-        f"{report['topic']}: {report['sent']:,} sent = {report['acknowledged']:,} acknowledged "
-        f"+ {report['failed']:,} failed; {report['retried']:,} sent again on the way"
-    )
+    producing.print_sent(report)
     if report.get("skipped"):
         show.out.print(f"{report['skipped']:,} prices of the exchange could not be used")
-    show.out.print(f"{report['seconds']} s, {report['per_second']:,} messages/s")
-    for reason, number in report["errors"].items():
-        show.marked(show.out, f"Failed, {number:,}:", reason, "red")
-
-
-def _account(report: Report, seconds: float) -> dict[str, Any]:
-    return {
-        "topic": PRICES.name,
-        **asdict(report),
-        "seconds": round(seconds, 2),
-        "per_second": round(report.sent / max(seconds, 0.001)),
-    }
-
-
-def _connected(settings: Settings) -> dict[str, Any]:
-    """How to reach the broker, once it has the topic.
-
-    Raises:
-        TidemillError: None answers.
-    """
-    if not settings.kafka_servers and is_free(settings.kafka_port):
-        raise TidemillError(
-            f"no Kafka broker runs at port {settings.kafka_port}: 'tidemill broker start' starts "
-            "it, and 'tidemill produce' can go on then"
-        )
-    config = compose.kafka(settings)
-    topics.ensure({"log_level": 0, **config}, (PRICES,))
-    return config
+    producing.print_end(report)
 
 
 class _Live:
@@ -204,49 +169,3 @@ def _candles(settings: Settings, order: Order) -> AbstractContextManager[Candles
 
 def _epoch_s(at: datetime | None) -> int | None:
     return None if at is None else int(at.timestamp())
-
-
-@contextmanager
-def _told_by_signals(sender: Sender) -> Iterator[None]:
-    """Ctrl-C, and a request to end, stop the sender; what is on its way is still accounted for."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: sender.halt()) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Line:
-    """How far it is, on standard error."""
-
-    def __init__(self, sender: Sender) -> None:
-        """Not shown before it is entered."""
-        self.sender = sender
-        self.progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=show.err
-        )
-        self.task = self.progress.add_task("connecting", total=None)
-        self._next = 0.0
-
-    def __enter__(self) -> "_Line":
-        """Show it."""
-        self.progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Leave it as it stands."""
-        self.progress.stop()
-
-    def reached(self, at_ms: int) -> None:
-        """Show the time of the last tick sent, epoch ms, a few times a second."""
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _SHOWN_S
-        report = self.sender.report
-        at = datetime.fromtimestamp(at_ms / 1000, UTC)
-        told = (
-            f"{report.sent:,} sent, {report.acknowledged:,} acknowledged, at {at:%Y-%m-%d %H:%M:%S}"
-        )
-        self.progress.update(self.task, description=told)

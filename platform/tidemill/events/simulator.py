@@ -271,7 +271,7 @@ class _Run:
         self._count += size
         passed: Floats
         if rate is not None and not self._told.is_poisson:
-            passed = np.arange(count, self._count) * (1000 / rate)
+            passed = np.arange(count, self._count, dtype=np.float64) * (1000 / rate)
         else:
             before = self._passed
             if rate is None:
