@@ -1,10 +1,11 @@
 """The command line: names and arguments of the verbs; what they do is in ``commands``."""
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -125,38 +126,81 @@ def backfill(
 
 @app.command()
 def produce(
-    domain: Domain,
-    file: Annotated[
-        Path | None, typer.Argument(help="Candles to replay, any file that ingest takes.")
+    domain: Annotated[str, typer.Argument(help="Domain: crypto or events.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Candles or events to replay, any files that ingest takes."),
     ] = None,
     speed: Annotated[
-        str | None, typer.Option(help="Replay at 1x, 60x, ... or max; without it, live prices.")
+        str | None, typer.Option(help="Replay by its own times at 1x, 60x, ... or max.")
     ] = None,
     symbol: Symbol = None,
     since: Annotated[datetime | None, typer.Option(help="First minute to replay, UTC.")] = None,
     until: Annotated[datetime | None, typer.Option(help="End of the replay, UTC.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Messages at most.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Messages a second at most.")] = None,
-    loop: Annotated[bool, typer.Option("--loop", help="Start again, at later times.")] = False,
+    rate: Annotated[
+        str | None, typer.Option(help="Messages a second, or max; events: 100 by default.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Events: event_type or user_id.")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Start again at the end.")] = False,
+    restamp: Annotated[
+        bool, typer.Option("--restamp", help="Events: move a file's times to now.")
+    ] = False,
+    faults: Annotated[
+        str | None,
+        typer.Option(help="Simulated events: late=0.01,duplicates=0.005,broken=0.001, say."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where this replay was.")] = False,
     json: Json = False,
 ) -> None:
-    """Send live prices of the exchange, or a replay of candles, to Kafka."""
-    from tidemill.commands import produce as command
+    """Send to Kafka: prices of the exchange or a replay; simulated events or files of them."""
+    from tidemill.commands import produce as prices
+    from tidemill.commands import produce_events as events
+    from tidemill.events.topics import EVENTS
+    from tidemill.kafka.pace import rate_of
+
+    if domain == "events":
+        _not_for(domain, {"--symbol": symbol, "--since": since, "--until": until})
+        paths, by = tuple(files or ()), key or "event_type"
+        told = events.Order(paths, rate, speed, by, limit, loop, resume, restamp, faults)
+        report, error = events.produce(_settings(), told, EVENTS)
+        print_report = events.print_report
+    else:
+        _known(domain)
+        _not_for(domain, {"--key": key, "--restamp": restamp, "--faults": faults})
+        if files and len(files) > 1:
+            raise InputError(f"produce {domain} replays one file at a time, found {len(files)}")
+        start, end = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
+        file, pairs, most = files[0] if files else None, symbol or (), rate_of(rate or "max")
+        order = prices.Order(file, speed, tuple(pairs), start, end, limit, most, loop, resume)
+        report, error = prices.produce(_settings(), order)
+        print_report = prices.print_report
+    _told(report, error, None if json else print_report)
+
+
+def _told(
+    report: dict[str, Any],
+    error: TidemillError | None,
+    print_report: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    """Say what was sent, as JSON where nothing prints it; exit with 1 where some was not."""
     from tidemill.commands import show
 
-    _known(domain)
-    start, end = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
-    order = command.Order(file, speed, tuple(symbol or ()), start, end, limit, rate, loop, resume)
-    report, error = command.produce(_settings(), order)
-    if json:
-        show.as_json(report)
-    else:
-        command.print_report(report)
+    (print_report or show.as_json)(report)
     if error is not None:
         sys.stderr.write(f"tidemill: {error}\n")
     if error is not None or report["failed"]:
         raise typer.Exit(1)
+
+
+def _not_for(domain: str, options: Mapping[str, object]) -> None:
+    """Refuse what was told of options that another domain has.
+
+    Raises:
+        InputError: There is some.
+    """
+    if told := [name for name, value in options.items() if value]:
+        raise InputError(f"produce {domain} has no {', '.join(told)}")
 
 
 @app.command()

@@ -112,3 +112,20 @@ def speed_of(text: str) -> float | None:
     if not 0 < speed < float("inf"):
         raise InputError(f"--speed {text}: expected a number with an x, as 60x, or max")
     return speed
+
+
+def rate_of(text: str) -> float | None:
+    """A rate as the command line takes it: messages a second; None for ``max``.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if text == "max":
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise InputError(f"--rate {text}: expected a number of messages a second, or max")
+    return rate

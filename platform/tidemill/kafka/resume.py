@@ -56,6 +56,20 @@ def last_values(
     return found
 
 
+def peek(config: Mapping[str, Any], topic: str, partitions: int) -> list[bytes]:
+    """The values of the last messages of the partitions that hold any, as they are at the moment.
+
+    Raises:
+        TidemillError: The broker does not answer.
+    """
+    ends = topics.offsets(config, topic, partitions)
+    return [
+        _value(config, topic, number, after - 1)
+        for number, (first, after) in enumerate(ends)
+        if first < after
+    ]
+
+
 def _still_ends(
     config: Mapping[str, Any], topic: str, partitions: int, sleep: Callable[[float], None]
 ) -> list[tuple[int, int]]:
