@@ -144,8 +144,7 @@ def newest_ms(con: "duckdb.DuckDBPyConnection", values: Iterable[bytes]) -> int 
         except (ValueError, TypeError, KeyError):
             continue
         found.append(str(at))
-    told = con.execute(
-        f"select max({event_ms_sql('event_time')}) from (select unnest(?::varchar[]) as event_time)",
-        [found],
-    ).fetchone()
-    return None if told is None else told[0]
+    ((newest,),) = con.execute(
+        f"select max({event_ms_sql('told')}) from (select unnest(?::varchar[]) as told)", [found]
+    ).fetchall()
+    return None if newest is None else int(newest)

@@ -178,7 +178,8 @@ class Replay:
 
     def _told(self, what: str, where: str = "true") -> tuple[Any, ...]:
         sql = f"select {what} from {self._rows} where is_usable and {where}"
-        return self._con.execute(sql).fetchone() or ()
+        found = self._con.execute(sql).fetchall()  # a result half read would block the next
+        return found[0] if found else ()
 
     def _earliest(self) -> Mark:
         """What lies before the first message that may have to be sent.
@@ -276,9 +277,9 @@ class Replay:
         import duckdb
 
         try:
-            told = self._con.execute(
+            ((number,),) = self._con.execute(
                 "select count(distinct (scan_id, file_id, line)) from reject_errors"
-            ).fetchone()
+            ).fetchall()
         except duckdb.CatalogException:  # no file was read yet
             return 0
-        return 0 if told is None else int(told[0])
+        return int(number)
