@@ -64,7 +64,7 @@ def peek(config: Mapping[str, Any], topic: str, partitions: int) -> list[bytes]:
     """
     ends = topics.offsets(config, topic, partitions)
     return [
-        _value(config, topic, number, after - 1)
+        value_at(config, topic, number, after - 1)
         for number, (first, after) in enumerate(ends)
         if first < after
     ]
