@@ -38,19 +38,9 @@ OUTSIDE = (c.LANDED_FILES, c.REJECTED_ROWS)
 """Tables that `tidemill ingest` and `tidemill backfill` make."""
 
 
-def _outside(table: Table, made: str) -> dg.AssetSpec:
-    """A table that is made outside the asset graph."""
-    return dg.AssetSpec(
-        report.key(table),
-        group_name=GROUP,
-        description=f"{table.meaning} Made {made}.",
-        metadata=report.described(table),
-        kinds={"delta"},
-    )
-
-
 landed_files, rejected_rows = (
-    _outside(table, "by `tidemill ingest` and `tidemill backfill`") for table in OUTSIDE
+    report.outside(table, GROUP, "by `tidemill ingest` and `tidemill backfill`")
+    for table in OUTSIDE
 )
 
 

@@ -16,6 +16,13 @@ GROUP = "events"
 ALL_EVENTS = [report.key(c.FILE_EVENTS), report.key(c.RAW_EVENTS)]
 
 
+OUTSIDE = (c.LANDED_FILES, c.FILE_EVENTS, c.REJECTED_ROWS)
+"""Tables that `tidemill ingest` makes."""
+landed_files, file_events, rejected_rows = (
+    report.outside(table, GROUP, "by `tidemill ingest events`") for table in OUTSIDE
+)
+
+
 def of_events(table: Table, make: Callable[[Events], Written]) -> dg.AssetsDefinition:
     """An asset that is made anew from all events."""
 

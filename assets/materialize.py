@@ -11,10 +11,14 @@ from typing import Any
 import dagster as dg
 
 import assets.crypto as graph
+import assets.events_live
+import assets.events_reports
 import assets.forecasts
 import assets.live
 from assets import report
+from resources.clicks import ClicksResource
 from resources.crypto import CryptoResource
+from resources.events import EventsResource
 from tidemill.crypto.forecasting.contracts import TABLES as forecast_tables
 from tidemill.crypto.pending import Live, Months
 from tidemill.errors import InputError
@@ -85,7 +89,7 @@ def forget_symbols(instance: dg.DagsterInstance) -> None:
 
 def report_landed(instance: dg.DagsterInstance, lake: Lake) -> None:
     """Tell the asset graph of what was landed outside of it."""
-    for event in report.landed(lake, graph.OUTSIDE):
+    for event in report.landed(lake, (*graph.OUTSIDE, *assets.events_reports.OUTSIDE)):
         instance.report_runless_asset_event(event)
 
 
@@ -136,6 +140,30 @@ def plan(
     return works
 
 
+def plan_events(only: str | None = None) -> list[Work]:
+    """The runs that bring windows to where the rows are, then every report.
+
+    Args:
+        only: One table's name alone.
+
+    Raises:
+        InputError: There is no such table to make.
+    """
+    windows, reports = assets.events_live.event_windows, assets.events_reports.reports
+    following = [key.path[-1] for key in windows.keys]
+    chosen = [asset for asset in reports if only in (None, _name(asset))]
+    works = []
+    if only in (None, *following):
+        works.append(Work([windows], [], len(following)))
+    if chosen:
+        checks = assets.events_reports.report_checks if only is None else []
+        works.append(Work(chosen, checks, len(chosen)))
+    if not works:
+        names = ", ".join([*following, *map(_name, reports)])
+        raise InputError(f"there is no table events.{only} to make; there are {names}")
+    return works
+
+
 def _name(asset: dg.AssetsDefinition) -> str:
     return asset.key.path[-1]
 
@@ -163,7 +191,11 @@ def materialize(work: Work, instance: dg.DagsterInstance, home: Path, engine: st
     done = dg.materialize(
         [*work.assets, *work.checks],
         instance=instance,
-        resources={"crypto": CryptoResource(home=str(home), engine=engine)},
+        resources={
+            "clicks": ClicksResource(home=str(home)),
+            "crypto": CryptoResource(home=str(home), engine=engine),
+            "events": EventsResource(home=str(home), engine=engine),
+        },
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags=dict(zip(RANGE, work.span, strict=True)) if work.span else None,
         raise_on_error=False,

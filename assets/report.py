@@ -79,6 +79,17 @@ def answer(differences: Sequence[Mapping[str, object]]) -> dg.AssetCheckResult:
     )
 
 
+def outside(table: Table, group: str, made: str) -> dg.AssetSpec:
+    """A table that is made outside the asset graph."""
+    return dg.AssetSpec(
+        key(table),
+        group_name=group,
+        description=f"{table.meaning} Made {made}.",
+        metadata=described(table),
+        kinds={"delta"},
+    )
+
+
 def landed(lake: Lake, tables: Sequence[Table]) -> list[dg.AssetMaterialization]:
     """What tables that are made outside Dagster hold now, for the asset graph to show."""
     return [dg.AssetMaterialization(key(table), metadata=standing(lake, table)) for table in tables]
@@ -106,7 +117,8 @@ def written(
 
     What was written is that of all the run's partitions, which Dagster shows with each of them.
     """
-    violations, preview = lake.inspect(table, partitions, PREVIEW_ROWS)
+    files = {name for w in made for name in w.files}
+    violations, preview = lake.inspect(table, partitions, PREVIEW_ROWS, files)
     metadata: dict[str, Any] = {
         "dagster/row_count": lake.snapshot(table).rows,
         "rows written": sum(w.rows for w in made),

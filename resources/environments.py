@@ -5,7 +5,9 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from resources.clicks import ClicksResource, ShopFilesResource
 from resources.crypto import CryptoResource
+from resources.events import EventsResource
 from resources.exchange import ExchangeResource
 from resources.prices import PricesResource
 
@@ -28,12 +30,18 @@ def named(environment: str) -> Mapping[str, object]:
     """The resources of ``environment``, unopened; values come in when a run starts."""
     if environment == "cluster":
         return {
+            "clicks": ClicksResource(home=dg.EnvVar("TIDEMILL_HOME")),
             "crypto": CryptoResource(home=dg.EnvVar("TIDEMILL_HOME"), engine="spark"),
+            "events": EventsResource(home=dg.EnvVar("TIDEMILL_HOME"), engine="spark"),
             "exchange": ExchangeResource(),
             "prices": PricesResource(home=dg.EnvVar("TIDEMILL_HOME")),
+            "shop_files": ShopFilesResource(home=dg.EnvVar("TIDEMILL_HOME")),
         }
     return {
+        "clicks": ClicksResource(),
         "crypto": CryptoResource(),
+        "events": EventsResource(),
         "exchange": ExchangeResource(),
         "prices": PricesResource(),
+        "shop_files": ShopFilesResource(),
     }

@@ -1,6 +1,7 @@
 """What comes into the landing folder becomes rows, and what has landed becomes runs."""
 
 import time
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -10,6 +11,7 @@ from assets.partitions import symbols
 from tidemill.crypto.build import Crypto
 from tidemill.crypto.pending import Pending
 from tidemill.errors import TidemillError
+from tidemill.events.intake.landing import EventLanding
 from tidemill.intake import inbox
 
 RANGE_START = "dagster/asset_partition_range_start"
@@ -30,29 +32,60 @@ class Inbox(dg.Config):
     files: list[str]
 
 
-@dg.op
-def take_inbox(
-    context: dg.OpExecutionContext, config: Inbox, crypto: dg.ResourceParam[Crypto]
-) -> None:
+def _taken(context: dg.OpExecutionContext, landing: inbox.Landing, names: Sequence[str]) -> None:
     """Land files of the inbox; one that is refused is kept beside its reason.
 
     Raises:
         dg.Failure: Some could not be landed for a reason that is not theirs; they stay.
     """
     failed = []
-    for name in config.files:
+    for name in names:
         try:
-            context.log.info(inbox.take(crypto.landing, name))
+            context.log.info(inbox.take(landing, name))
         except TidemillError as error:
             failed.append(f"{name}: {error}")
     if failed:
         raise dg.Failure("; ".join(failed), allow_retries=False)
 
 
+def _asked(landing: inbox.Landing, op: str) -> dg.SensorResult:
+    """A run of an op over the files that lie settled in the inbox."""
+    now_s = time.time()
+    settled = inbox.settled(landing, now_s)
+    if not settled:
+        return dg.SensorResult(skip_reason=f"no settled file in {inbox.folder(landing)}")
+    files = " ".join(f"{path.name}@{path.stat().st_mtime_ns}" for path in settled)
+    key = f"{files} {now_s // RETRY_S:.0f}"
+    config = dg.RunConfig(ops={op: Inbox(files=[path.name for path in settled])})
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, run_config=config)])
+
+
+@dg.op
+def take_inbox(
+    context: dg.OpExecutionContext, config: Inbox, crypto: dg.ResourceParam[Crypto]
+) -> None:
+    """Land files of the inbox of crypto."""
+    _taken(context, crypto.landing, config.files)
+
+
+@dg.op
+def take_events(
+    context: dg.OpExecutionContext, config: Inbox, shop_files: dg.ResourceParam[EventLanding]
+) -> None:
+    """Land files of the inbox of events."""
+    _taken(context, shop_files, config.files)
+
+
 @dg.job(description="Lands the files that were dropped into landing/crypto/inbox.")
 def crypto_inbox() -> None:
     """One op: landing is one writer's work."""
     take_inbox()
+
+
+@dg.job(description="Lands the files that were dropped into landing/events/inbox.")
+def events_inbox() -> None:
+    """One op: landing is one writer's work."""
+    take_events()
 
 
 @dg.sensor(
@@ -63,15 +96,20 @@ def crypto_inbox() -> None:
 def dropped_files(
     context: dg.SensorEvaluationContext, crypto: dg.ResourceParam[Crypto]
 ) -> dg.SensorResult:
-    """Asks for a run over the files that lie settled in the inbox."""
-    now_s = time.time()
-    settled = inbox.settled(crypto.landing, now_s)
-    if not settled:
-        return dg.SensorResult(skip_reason=f"no settled file in {inbox.folder(crypto.landing)}")
-    files = " ".join(f"{path.name}@{path.stat().st_mtime_ns}" for path in settled)
-    key = f"{files} {now_s // RETRY_S:.0f}"
-    config = dg.RunConfig(ops={"take_inbox": Inbox(files=[path.name for path in settled])})
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, run_config=config)])
+    """Asks for a run over the files that lie settled in the inbox of crypto."""
+    return _asked(crypto.landing, "take_inbox")
+
+
+@dg.sensor(
+    job=events_inbox,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def dropped_events(
+    context: dg.SensorEvaluationContext, shop_files: dg.ResourceParam[EventLanding]
+) -> dg.SensorResult:
+    """Asks for a run over the files that lie settled in the inbox of events."""
+    return _asked(shop_files, "take_events")
 
 
 @dg.sensor(

@@ -2,24 +2,26 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
 
-from assets.live import TAKEN, Reading, live_job
+from assets import events_live, live
+from assets.topic import Reading
 from sensors.landing import AT_WORK
 from tidemill import compose
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Crypto
+from tidemill.events.following import behind
 from tidemill.kafka.spans import Span, Standing
 from tidemill.kafka.subscription import Subscription
 from tidemill.settings import Settings
 
 LONGEST_WAIT_S = 300.0
 RETRY_S = 60
-"""Days that wait are asked for again after this long."""
+"""What a run left undone is asked for again after this long."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,61 @@ def decide(
     return (f"{work} again {tries}" if tries else work), asked, ""
 
 
+def look(
+    context: dg.SensorEvaluationContext,
+    topic: Subscription,
+    job: str,
+    step: str,
+    left: Callable[[], str],
+) -> dg.SensorResult:
+    """Ask for a run over what is new in a topic, or over what a run before it left undone.
+
+    The next run is asked for once the lake has what the last one was asked for, be it still at its
+    reports. The cursor holds the next offset by partition. A broker that does not answer, and
+    offsets that retention took unread, fail the tick with their reason.
+
+    Args:
+        context: The tick's.
+        topic: What is watched.
+        job: Name of what takes it.
+        step: Name of the job's step that reads Kafka.
+        left: What tables lack that the lake could make without another message, in words that
+            change with it; empty where nothing.
+    """
+    settings = Settings.current()
+    if not settings.kafka_servers and compose.broker(settings).status() is None:
+        return dg.SensorResult(
+            skip_reason="the embedded broker does not run: 'tidemill broker start' starts it"
+        )
+    held = topic.held()
+    spans = topic.unread(held)
+    cursor = Cursor.of(context.cursor)
+    at_work = context.instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=AT_WORK))
+    if at_work and cursor.is_owed(held, spans):
+        return dg.SensorResult(
+            skip_reason=f"the run over {cursor.asked} has not committed yet",
+            cursor=str(cursor.waited(spans, time.time())),
+        )
+    if not spans and not at_work and (lacking := left()):
+        # A run ended between the rows and what follows from them, or somebody else took them.
+        work = f"{held.topic} {lacking} {time.time() // RETRY_S:.0f}"
+        context.log.info(f"left undone: {lacking}")
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=work)], cursor=str(cursor))
+    patience = Patience(settings.batch_rows, settings.batch_age_s)
+    key, cursor, why = decide(cursor, held, spans, time.time(), patience)
+    if key is None:
+        return dg.SensorResult(skip_reason=why, cursor=str(cursor))
+    config: dict[str, Any] = {
+        step: Reading(topic_id=held.topic_id, spans=[list(span) for span in spans])
+    }
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=key, run_config=dg.RunConfig(ops=config))],
+        cursor=str(cursor),
+    )
+
+
 @dg.sensor(
-    job=live_job,
+    job=live.live_job,
     minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -116,41 +171,29 @@ def new_prices(
     prices: dg.ResourceParam[Subscription],
     crypto: dg.ResourceParam[Crypto],
 ) -> dg.SensorResult:
-    """Asks for a run over what is new in the topic of live prices, or over days that wait.
+    """Asks for a run over what is new in the topic of live prices, or over days that wait."""
 
-    The next run is asked for once the lake has what the last one was asked for, be it still at its
-    reports. The cursor holds the next offset by partition. A broker that does not answer, and
-    offsets that retention took unread, fail the tick with their reason.
-    """
-    settings = Settings.current()
-    if not settings.kafka_servers and compose.broker(settings).status() is None:
-        return dg.SensorResult(
-            skip_reason="the embedded broker does not run: 'tidemill broker start' starts it"
-        )
-    held = prices.held()
-    spans = prices.unread(held)
-    cursor = Cursor.of(context.cursor)
-    at_work = context.instance.get_runs_count(
-        dg.RunsFilter(job_name=live_job.name, statuses=AT_WORK)
-    )
-    if at_work and cursor.is_owed(held, spans):
-        return dg.SensorResult(
-            skip_reason=f"the run over {cursor.asked} has not committed yet",
-            cursor=str(cursor.waited(spans, time.time())),
-        )
-    if not spans and not at_work and (days := crypto.live_dates()):
-        # Their run ended between the ticks and the days, or somebody else took the ticks.
+    def days() -> str:
+        waiting = crypto.live_dates()
         version = crypto.lake.snapshot(c.LIVE_PRICES).version
-        work = f"{held.topic} days of {version} {time.time() // RETRY_S:.0f}"
-        context.log.info(f"days that wait: {', '.join(map(str, days))}")
-        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=work)], cursor=str(cursor))
-    patience = Patience(settings.batch_rows, settings.batch_age_s)
-    key, cursor, why = decide(cursor, held, spans, time.time(), patience)
-    if key is None:
-        return dg.SensorResult(skip_reason=why, cursor=str(cursor))
-    reading = Reading(topic_id=held.topic_id, spans=[list(span) for span in spans])
-    config: dict[str, Any] = {TAKEN: reading}
-    return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=key, run_config=dg.RunConfig(ops=config))],
-        cursor=str(cursor),
-    )
+        return f"days {', '.join(map(str, waiting))} of {version}" if waiting else ""
+
+    return look(context, prices, live.live_job.name, live.TAKEN, days)
+
+
+@dg.sensor(
+    job=events_live.live_job,
+    minimum_interval_seconds=1,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def new_events(
+    context: dg.SensorEvaluationContext, clicks: dg.ResourceParam[Subscription]
+) -> dg.SensorResult:
+    """Asks for a run over what is new in the topic of events, or over windows that are behind."""
+
+    def windows() -> str:
+        late = behind(clicks)
+        version = clicks.lake.snapshot(clicks.feed.table).version
+        return f"{', '.join(late)} behind {version}" if late else ""
+
+    return look(context, clicks, events_live.live_job.name, events_live.TAKEN, windows)

@@ -1,7 +1,7 @@
 """The command line: names and arguments of the verbs; what they do is in ``commands``."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,8 @@ app = typer.Typer(
 app.add_typer(cli_lake.app, name="lake", no_args_is_help=True)
 app.add_typer(cli_broker.app, name="broker", no_args_is_help=True)
 
-Domain = Annotated[str, typer.Argument(help="Domain: crypto.")]
+DOMAINS = ("crypto", "events")
+Domain = Annotated[str, typer.Argument(help="Domain: crypto or events.")]
 Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
 Symbol = Annotated[list[str] | None, typer.Option("--symbol", help="Trading pair; repeatable.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="duckdb or spark.")]
@@ -42,9 +43,16 @@ def _settings(engine: str | None = None) -> Settings:
     return replace(settings, engine=engine) if engine else settings
 
 
-def _known(domain: str) -> None:
-    if domain != "crypto":
-        raise InputError(f"there is no domain {domain!r}; there is: crypto")
+def _known(domain: str, known: Sequence[str] = DOMAINS) -> None:
+    """Refuse a domain that there is not, or that has no such verb.
+
+    Raises:
+        InputError: It is none of those known.
+    """
+    if domain in DOMAINS and domain not in known:
+        raise InputError(f"this is not for {domain}; it is for {', '.join(known)}")
+    if domain not in known:
+        raise InputError(f"there is no domain {domain!r}; there are {', '.join(known)}")
 
 
 @app.command()
@@ -60,7 +68,9 @@ def up(
 
 @app.command()
 def run(
-    selection: Annotated[str, typer.Argument(help="crypto, or one table: crypto.TABLE")] = "crypto",
+    selection: Annotated[
+        str, typer.Argument(help="A domain, or one table of it: crypto, events, crypto.TABLE")
+    ] = "crypto",
     symbol: Symbol = None,
     engine: Engine = None,
     forecasts: Annotated[bool, typer.Option(help="Forecast too, a minute a long series.")] = True,
@@ -68,18 +78,20 @@ def run(
 ) -> None:
     """Materialize assets in this process, with a progress bar."""
     from tidemill.commands import run as command
-    from tidemill.commands import show
+    from tidemill.commands import run_events, show
     from tidemill.crypto.intake.files import symbol_from
 
     domain, _, table = selection.replace("/", ".").partition(".")
     _known(domain)
-    settings = _settings(engine)
-    wanted = [symbol_from(text) for text in symbol or []]
-    report = command.run(settings, wanted, table or None, forecasts)
-    if json:
-        show.as_json(report)
+    settings, print_report = _settings(engine), command.print_report
+    if domain == "events":
+        _not_for("run events", {"--symbol": symbol})
+        report = run_events.run_events(settings, table or None)
+        print_report = run_events.print_report
     else:
-        command.print_report(report)
+        wanted = [symbol_from(text) for text in symbol or []]
+        report = command.run(settings, wanted, table or None, forecasts)
+    (show.as_json if json else print_report)(report)
     if report["failed_checks"] or report["errors"]:
         raise typer.Exit(1)
 
@@ -96,16 +108,21 @@ def ingest(
 ) -> None:
     """Check files, normalise their names and land them; reports rows taken, rejected, duplicate."""
     from tidemill.commands import ingest as command
+    from tidemill.commands import ingest_events
 
     _known(domain)
-    refused = command.ingest(_settings(), files, symbol, columns, json)
+    if domain == "events":
+        _not_for("ingest events", {"--symbol": symbol, "--columns": columns})
+        refused = ingest_events.ingest(_settings(), files, json)
+    else:
+        refused = command.ingest(_settings(), files, symbol, columns, json)
     if refused:
         raise typer.Exit(2)
 
 
 @app.command()
 def backfill(
-    domain: Domain,
+    domain: Annotated[str, typer.Argument(help="Domain: crypto.")],
     symbol: Annotated[list[str], typer.Option(help="Trading pair; repeatable.")],
     since: Annotated[
         datetime | None, typer.Option(help="First minute, UTC; default after the last landed one.")
@@ -116,7 +133,7 @@ def backfill(
     """Fetch minutes that have not landed from the exchange, then make what they touch again."""
     from tidemill.commands import ingest as command
 
-    _known(domain)
+    _known(domain, ("crypto",))
     start = since.replace(tzinfo=UTC) if since else None
     end = (until or datetime.now(UTC)).replace(tzinfo=UTC)
     made = command.backfill(_settings(), symbol, start, end, json)
@@ -160,14 +177,14 @@ def produce(
     from tidemill.kafka.pace import rate_of
 
     if domain == "events":
-        _not_for(domain, {"--symbol": symbol, "--since": since, "--until": until})
+        _not_for(f"produce {domain}", {"--symbol": symbol, "--since": since, "--until": until})
         paths, by = tuple(files or ()), key or "event_type"
         told = events.Order(paths, rate, speed, by, limit, loop, resume, restamp, faults)
         report, error = events.produce(_settings(), told, EVENTS)
         print_report = events.print_report
     else:
         _known(domain)
-        _not_for(domain, {"--key": key, "--restamp": restamp, "--faults": faults})
+        _not_for(f"produce {domain}", {"--key": key, "--restamp": restamp, "--faults": faults})
         if files and len(files) > 1:
             raise InputError(f"produce {domain} replays one file at a time, found {len(files)}")
         start, end = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
@@ -193,14 +210,14 @@ def _told(
         raise typer.Exit(1)
 
 
-def _not_for(domain: str, options: Mapping[str, object]) -> None:
+def _not_for(verb: str, options: Mapping[str, object]) -> None:
     """Refuse what was told of options that another domain has.
 
     Raises:
         InputError: There is some.
     """
     if told := [name for name, value in options.items() if value]:
-        raise InputError(f"produce {domain} has no {', '.join(told)}")
+        raise InputError(f"{verb} has no {', '.join(told)}")
 
 
 @app.command()
@@ -295,7 +312,7 @@ def reset(
             f"{settings.landing / domain}; the folders inbox and refused in it stay. Go on?",
             abort=True,
         )
-    command.reset(settings)
+    command.reset(settings, domain)
 
 
 @app.command()
@@ -323,7 +340,7 @@ def stream(
     from tidemill.commands import stream as command
 
     _known(domain)
-    command.stream(_settings(engine), once)
+    command.stream(_settings(engine), domain, once)
 
 
 @app.command("replay-dead-letters")

@@ -3,12 +3,14 @@
 from typing import Any
 
 from tidemill.crypto import contracts, live
+from tidemill.crypto import topics as crypto_topics
 from tidemill.crypto.build import Crypto
 from tidemill.crypto.forecasting import contracts as forecasting
 from tidemill.crypto.intake.landing import Landing
 from tidemill.engines.base import Engine, named
 from tidemill.events import contracts as event_tables
 from tidemill.events import live as live_events
+from tidemill.events import topics as event_topics
 from tidemill.events.intake.landing import EventLanding
 from tidemill.events.reports import contracts as event_reports
 from tidemill.events.reports.build import Events
@@ -25,6 +27,8 @@ TABLES = (
     *event_tables.TABLES,
     *event_reports.TABLES,
 )
+
+TOPICS = (*crypto_topics.TOPICS, *event_topics.TOPICS)
 
 
 def lake(settings: Settings) -> Lake:
@@ -80,3 +84,10 @@ def live_prices(settings: Settings) -> Subscription:
 def clicks(settings: Settings) -> Subscription:
     """The topic of events, and the tables that it fills."""
     return Subscription(lake(settings), live_events.FEED, kafka(settings), settings.memory_limit_mb)
+
+
+SUBSCRIPTIONS = {
+    crypto_topics.PRICES.name: live_prices,
+    event_topics.EVENTS.name: clicks,
+}
+"""What reads each topic."""

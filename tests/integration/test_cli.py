@@ -294,7 +294,7 @@ def test_reset_tells_what_it_could_not_delete(
 
     monkeypatch.setattr(shutil, "rmtree", refuse)
     with pytest.raises(TidemillError, match="not empty: not allowed"):
-        reset(settings)
+        reset(settings, "crypto")
 
 
 def test_doctor_knows_this_machine(home: Path) -> None:

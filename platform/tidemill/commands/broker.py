@@ -4,7 +4,6 @@ from typing import Any
 
 from tidemill import compose
 from tidemill.commands import show
-from tidemill.crypto.topics import TOPICS
 from tidemill.errors import InputError
 from tidemill.kafka import topics
 from tidemill.kafka.broker import Broker
@@ -36,7 +35,7 @@ def ensure(settings: Settings) -> list[str]:
     if broker.status() is None:
         with show.err.status("Starting Kafka (the first time it is fetched, about a minute)"):
             broker.start()
-    return topics.ensure(compose.kafka(settings), TOPICS)
+    return topics.ensure(compose.kafka(settings), compose.TOPICS)
 
 
 def stop(settings: Settings) -> None:
@@ -61,7 +60,7 @@ def listed(settings: Settings) -> list[dict[str, Any]]:
         TidemillError: No broker answers.
     """
     config = compose.kafka(settings)
-    meanings = {topic.name: topic.meaning for topic in TOPICS}
+    meanings = {topic.name: topic.meaning for topic in compose.TOPICS}
     found = []
     for name, partitions in sorted(topics.described(config).items()):
         ends = topics.offsets(config, name, partitions)

@@ -1,17 +1,13 @@
 """``tidemill replay-dead-letters`` and ``tidemill accept-loss``: what a topic's tables lack."""
 
-from collections.abc import Callable
 from typing import Any
 
 from tidemill import compose
 from tidemill.commands import show
-from tidemill.crypto.topics import PRICES
 from tidemill.errors import InputError
 from tidemill.kafka.spans import Span
 from tidemill.kafka.subscription import Subscription
 from tidemill.settings import Settings
-
-SUBSCRIPTIONS: dict[str, Callable[[Settings], Subscription]] = {PRICES.name: compose.live_prices}
 
 
 def replay(settings: Settings, topic: str | None) -> list[dict[str, Any]]:
@@ -27,7 +23,7 @@ def replay(settings: Settings, topic: str | None) -> list[dict[str, Any]]:
     from tidemill.kafka import dead
 
     found = []
-    for name in [topic] if topic else SUBSCRIPTIONS:
+    for name in [topic] if topic else compose.SUBSCRIPTIONS:
         done = dead.replay(subscription(settings, name))
         found.append({"topic": name, "sent": done.sent, "left": dict(done.left)})
     return found
@@ -74,6 +70,8 @@ def subscription(settings: Settings, topic: str) -> Subscription:
     Raises:
         InputError: There is no such topic.
     """
-    if topic not in SUBSCRIPTIONS:
-        raise InputError(f"there is no topic {topic!r}; there is: {', '.join(SUBSCRIPTIONS)}")
-    return SUBSCRIPTIONS[topic](settings)
+    if topic not in compose.SUBSCRIPTIONS:
+        raise InputError(
+            f"there is no topic {topic!r}; there are {', '.join(compose.SUBSCRIPTIONS)}"
+        )
+    return compose.SUBSCRIPTIONS[topic](settings)

@@ -1,6 +1,7 @@
 """``tidemill reset``: clear a domain."""
 
 import shutil
+from contextlib import AbstractContextManager
 
 from tidemill import compose, instance
 from tidemill.commands import show, up
@@ -8,32 +9,48 @@ from tidemill.errors import InputError, TidemillError
 from tidemill.settings import Settings
 
 
-def reset(settings: Settings) -> None:
-    """Delete the crypto tables, what landed and the symbols; other domains and all runs stay.
+def reset(settings: Settings, domain: str) -> None:
+    """Delete the tables of a domain and what landed; other domains and all runs stay.
 
     So do the files in the inbox and those refused, which exist nowhere else.
+
+    Args:
+        settings: Whose home.
+        domain: ``crypto``, whose symbols go too, or ``events``.
 
     Raises:
         InputError: ``tidemill up`` runs, whose sensors would make tables meanwhile.
         TidemillError: Something could not be deleted.
     """
-    from assets import materialize
-
     if (running := up.process(settings)) is not None:
         raise InputError(
             f"tidemill is up for {settings.home} (process {running}); stop it before a reset"
         )
-    tables = settings.lake / "crypto"
+    tables = settings.lake / domain
     try:
-        with compose.crypto(settings).landing.cleared():
+        with _held(settings, domain):
             if tables.exists():
                 shutil.rmtree(tables)
     except OSError as error:
         raise TidemillError(
-            f"crypto is not empty: {error}; see that nothing else runs here, and reset it again"
+            f"{domain} is not empty: {error}; see that nothing else runs here, and reset it again"
         ) from error
+    if domain == "crypto":
+        _forget_symbols(settings)
+    compose.lake(settings).publish()
+    show.out.print(f"{domain} is empty in {settings.home}; its inbox and refused files stay")
+
+
+def _held(settings: Settings, domain: str) -> AbstractContextManager[None]:
+    """Nothing lands while the block runs."""
+    if domain == "crypto":
+        return compose.crypto(settings).landing.cleared()
+    return compose.event_landing(settings).held()
+
+
+def _forget_symbols(settings: Settings) -> None:
+    from assets import materialize
+
     instance.prepare(settings)
     with materialize.opened(settings.dagster) as dagster:
         materialize.forget_symbols(dagster)
-    compose.lake(settings).publish()
-    show.out.print(f"crypto is empty in {settings.home}; its inbox and refused files stay")

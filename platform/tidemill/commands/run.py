@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
@@ -20,9 +20,12 @@ from tidemill.crypto.build import Crypto
 from tidemill.crypto.intake.accounts import COUNTS
 from tidemill.crypto.pending import Live, Months
 from tidemill.errors import InputError
+from tidemill.lake.store import Lake
 from tidemill.settings import Settings
 
 if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
     from assets.materialize import Work
 
 
@@ -123,13 +126,29 @@ def _make(
 ) -> dict[str, Any]:
     from assets import materialize
 
+    def plan(dagster: "DagsterInstance") -> "list[Work]":
+        return materialize.plan(spans, dagster, only, live, forecasts)
+
+    return made(settings, crypto.lake, plan)
+
+
+def made(
+    settings: Settings, lake: Lake, plan: "Callable[[DagsterInstance], list[Work]]"
+) -> dict[str, Any]:
+    """Materialize what a plan says, with a progress bar.
+
+    Returns:
+        Of the report: tables, failed checks, checks that are red by design, errors of steps.
+    """
+    from assets import materialize
+
     tally = Tally()
     failed: list[str] = []
     by_design: list[str] = []
     errors: list[str] = []
     with materialize.opened(settings.dagster) as dagster:
-        works = materialize.plan(spans, dagster, only, live, forecasts)
-        materialize.report_landed(dagster, crypto.lake)
+        works = plan(dagster)
+        materialize.report_landed(dagster, lake)
         with (
             Bar(works) as bar,
             progress.heard_by(lambda *told: bar.told(tally, *told)),
@@ -216,6 +235,11 @@ def print_report(report: dict[str, Any]) -> None:
         f"+ {landed['exact_duplicates']:,} exact duplicates "
         f"+ {landed['conflicting_duplicates']:,} conflicting + {landed['rejected']:,} rejected"
     )
+    print_outcome(report, "crypto.daily_ohlc")
+
+
+def print_outcome(report: dict[str, Any], table: str) -> None:
+    """How long it took, what went wrong, and where to look next."""
     show.out.print(f"Done in {report['seconds']} s")
     for check in report["failed_checks"]:
         show.marked(show.out, "Check does not hold:", check, "red")
@@ -229,7 +253,6 @@ def print_report(report: dict[str, Any]) -> None:
             "'tidemill up' shows the run with the whole error."
         )
     show.out.print(
-        'Next: tidemill sql "select * from crypto.daily_ohlc limit 5"   '
-        "tidemill status   tidemill up",
+        f'Next: tidemill sql "select * from {table} limit 5"   tidemill status   tidemill up',
         style="dim",
     )

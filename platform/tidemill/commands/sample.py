@@ -14,6 +14,10 @@ from tidemill.commands import show
 from tidemill.settings import Settings
 
 LIVE_DAYS = 3
+EVENTS = 100_000
+EVENT_DAYS = 35
+EVENTS_FROM_MS = 1_767_571_200_000
+"""Monday, 2026-01-05 00:00 UTC."""
 _LIVE = "_live.csv"
 
 
@@ -39,6 +43,26 @@ def land(settings: Settings) -> None:
                 f"{sum(report.good for report in landed):,} good, "
                 f"{truth.rows - kept:,} kept for 'tidemill produce crypto --speed 60x'"
             )
+
+
+def land_events(settings: Settings) -> None:
+    """Simulate a clickstream of some weeks and land it; its faults show up in the reports."""
+    from tidemill.events.simulator import Clickstream, Faults, simulate
+
+    stream = Clickstream(
+        events=EVENTS,
+        rate=EVENTS / (EVENT_DAYS * 86_400),
+        is_poisson=True,
+        faults=Faults(duplicates=0.001, broken=0.001),
+    )
+    with TemporaryDirectory(prefix="tidemill-sample-") as name:
+        path = Path(name) / "sample_events.csv"
+        truth = simulate(path, stream, EVENTS_FROM_MS)
+        landed = compose.event_landing(settings).land_file(path, "sample")
+    show.err.print(
+        f"Sample of events: {truth.rows:,} simulated, {landed.good:,} good, "
+        f"{landed.duplicates:,} duplicates, {landed.rejected:,} rejected"
+    )
 
 
 def split(whole: Path, at_s: int, before: Path, after: Path) -> int:

@@ -8,6 +8,8 @@ from tidemill import compose
 from tidemill.commands import show
 from tidemill.crypto import checks
 from tidemill.errors import TidemillError
+from tidemill.events.following import behind
+from tidemill.events.reports.checks import reports_add_up, sessions_add_up
 from tidemill.intake import inbox
 from tidemill.kafka import audit
 from tidemill.kafka.subscription import Subscription
@@ -17,6 +19,7 @@ from tidemill.settings import Settings
 def status(settings: Settings) -> dict[str, Any]:
     """The report: home, tables, symbols, topics, pending work, failed checks."""
     crypto, prices = compose.crypto(settings), compose.live_prices(settings)
+    events, clicks = compose.events(settings), compose.clicks(settings)
     ledger = crypto.landing.ledger()
     held = {
         "conserves_rows": checks.rows_not_conserved,
@@ -30,18 +33,26 @@ def status(settings: Settings) -> dict[str, Any]:
         "home": str(settings.home),
         "tables": [_table(crypto, table) for table in crypto.lake.tables],
         "symbols": [_symbol(symbol, ledger) for symbol in crypto.symbols()],
-        "topics": _topics(settings, prices),
+        "topics": [row for topic in (prices, clicks) for row in _topics(settings, topic)],
         "pending": [
             {"symbol": needed.symbol, "from": needed.months.first, "to": needed.months.last}
             for needed in crypto.pending()
         ],
         "live_days_pending": crypto.live_dates(),
-        "inbox": sorted(path.name for path in inbox.folder(crypto.landing).iterdir()),
+        "windows_pending": behind(clicks),
+        "inbox": sorted(
+            path.name
+            for landing in (crypto.landing, compose.event_landing(settings))
+            for path in inbox.folder(landing).iterdir()
+        ),
         "failed_checks": {
             name: differences
             for name, differences in [
                 *((name, check(crypto)) for name, check in held.items()),
                 ("ledger_adds_up", audit.faults(prices.lake, prices.feed)),
+                ("events_ledger_adds_up", audit.faults(clicks.lake, clicks.feed)),
+                ("reports_add_up", reports_add_up(events)),
+                ("sessions_add_up", sessions_add_up(events)),
             ]
             if differences
         },
@@ -91,10 +102,10 @@ def print_report(report: dict[str, Any]) -> None:
     """The report as tables."""
     show.pairs({"home": report["home"]})
     for title in ("tables", "symbols", "topics"):
-        rows = report[title]
-        if rows and "state" in rows[0]:
-            show.out.print(f"topic {rows[0]['topic']}: {rows[0]['state']}")
-        elif rows:
+        for row in (row for row in report[title] if "state" in row):
+            show.out.print(f"topic {row['topic']}: {row['state']}")
+        rows = [row for row in report[title] if "state" not in row]
+        if rows:
             show.table(list(rows[0]), [list(row.values()) for row in rows], title=title)
     for work in report["pending"]:
         show.out.print(
@@ -102,6 +113,8 @@ def print_report(report: dict[str, Any]) -> None:
         )
     for day in report["live_days_pending"]:
         show.out.print(f"waits to be made: live ticks of {day}")
+    for table in report["windows_pending"]:
+        show.out.print(f"waits to be made: {table}")
     for name in report["inbox"]:
         show.out.print(f"waits in the inbox for tidemill up: {name}")
     for name, differences in report["failed_checks"].items():

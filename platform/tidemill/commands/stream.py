@@ -9,8 +9,8 @@ from types import FrameType
 
 from tidemill import compose
 from tidemill.commands import show
-from tidemill.crypto.topics import TOPICS
 from tidemill.errors import TidemillError
+from tidemill.events.following import behind, published, windowed
 from tidemill.kafka import topics
 from tidemill.kafka.spans import OffsetsLost, Span
 from tidemill.kafka.subscription import Subscription
@@ -18,41 +18,44 @@ from tidemill.settings import Settings
 
 EVERY_S = 1.0
 AWAY_S = 5.0
+Follow = Callable[[bool], None]
+"""Makes what follows from the rows; told whether it is due whatever the time."""
 DAYS_EVERY_S = 5.0
 """How often the days of new ticks are made again; each takes a look at all ticks of its day."""
 
 
-def stream(settings: Settings, is_once: bool) -> None:
-    """Take live prices into the lake, and make the days that they touch.
+def stream(settings: Settings, domain: str, is_once: bool) -> None:
+    """Take a domain's topic into the lake, and make what follows from its messages.
 
     Args:
         settings: Home, broker and engine.
+        domain: ``crypto``, whose days follow, or ``events``, whose windows do.
         is_once: End when everything that is there was taken.
 
     Raises:
         TidemillError: The broker, the engine or a table fails; what was taken stays.
     """
-    prices = compose.live_prices(settings)
-    topics.ensure(prices.config, TOPICS)
+    topic = (compose.live_prices if domain == "crypto" else compose.clicks)(settings)
+    topics.ensure(topic.config, compose.TOPICS)
+    follow = _days(settings) if domain == "crypto" else _windows(settings, topic)
     flow = _with_spark if settings.engine == "spark" else _with_duckdb
     show.err.print(
-        f"{prices.feed.topic.name} flows into {prices.feed.table.id} with {settings.engine}; "
+        f"{topic.feed.topic.name} flows into {topic.feed.table.id} with {settings.engine}; "
         "Ctrl-C ends it",
         style="dim",
     )
     with _until_interrupted():
-        flow(settings, prices, is_once)
+        flow(settings, topic, follow, is_once)
 
 
-def _with_duckdb(settings: Settings, prices: Subscription, is_once: bool) -> None:
-    follow = _days(settings)
+def _with_duckdb(settings: Settings, topic: Subscription, follow: Follow, is_once: bool) -> None:
     while True:
         spans: list[Span] = []
         try:
-            held = prices.held()
-            spans = prices.unread(held)
+            held = topic.held()
+            spans = topic.unread(held)
             if spans:
-                done = prices.consume(held, spans)
+                done = topic.consume(held, spans)
                 _told(done.rows, done.total("dead"), done.dates)
         except OffsetsLost:
             raise
@@ -68,17 +71,16 @@ def _with_duckdb(settings: Settings, prices: Subscription, is_once: bool) -> Non
             time.sleep(EVERY_S)
 
 
-def _with_spark(settings: Settings, prices: Subscription, is_once: bool) -> None:
+def _with_spark(settings: Settings, topic: Subscription, follow: Follow, is_once: bool) -> None:
     from py4j.protocol import Py4JError
 
     from tidemill.engines.spark import session
     from tidemill.kafka.spark_stream import Stream
 
     running = session(settings.spark_master)
-    follow = _days(settings)
     try:
         Stream(
-            prices,
+            topic,
             running,
             settings.home / "spark",
             told=lambda taken: _told(taken.rows, taken.dead, taken.dates),
@@ -90,7 +92,7 @@ def _with_spark(settings: Settings, prices: Subscription, is_once: bool) -> None
             running.stop()
 
 
-def _days(settings: Settings) -> Callable[[bool], None]:
+def _days(settings: Settings) -> Follow:
     """What makes the days that wait, now or where it is time."""
     crypto = compose.crypto(settings)
     last = 0.0
@@ -103,6 +105,18 @@ def _days(settings: Settings) -> Callable[[bool], None]:
         if dates:
             crypto.live_daily_ohlc(dates)
         last = time.monotonic()
+
+    return follow
+
+
+def _windows(settings: Settings, clicks: Subscription) -> Follow:
+    """What brings windows to where the rows are, and sends the final ones."""
+    engine = compose.engine(settings)
+
+    def follow(is_due: bool) -> None:
+        if behind(clicks):
+            windowed(clicks, engine)
+            published(clicks)
 
     return follow
 

@@ -45,8 +45,8 @@ def rollback(settings: Settings, name: str, to: str) -> None:
     """Make a table what it was."""
     lake = compose.lake(settings)
     table = _find(lake, name)
-    feed = compose.live_prices(settings).feed
-    if table in (feed.table, feed.spans, feed.dead):
+    feeds = [opened(settings).feed for opened in compose.SUBSCRIPTIONS.values()]
+    if any(table in (feed.table, feed.spans, feed.dead) for feed in feeds):
         raise InputError(
             f"{table.id} goes with the offsets that other tables have reached: it cannot go back "
             "alone; 'tidemill sql --as-of' shows what it was, and after 'tidemill reset' the "
@@ -71,5 +71,6 @@ def vacuum(settings: Settings, name: str, retain_hours: int) -> None:
     lake = compose.lake(settings)
     table = _find(lake, name)
     # A batch that a crash left in the ledger alone has files that no version names yet.
-    roll_forward(lake, compose.live_prices(settings).feed)
+    for opened in compose.SUBSCRIPTIONS.values():
+        roll_forward(lake, opened(settings).feed)
     show.out.print(f"{table.id}: {len(lake.vacuum(table, retain_hours))} files deleted")

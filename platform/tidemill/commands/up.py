@@ -18,7 +18,7 @@ from typing import IO
 import psutil
 
 from tidemill import compose, instance
-from tidemill.commands import broker, run, sample, show
+from tidemill.commands import broker, run, run_events, sample, show
 from tidemill.errors import TidemillError
 from tidemill.processes import is_free, lives
 from tidemill.settings import Settings
@@ -61,6 +61,9 @@ def _run(settings: Settings, port: int, wants_sample: bool) -> None:
     if wants_sample and not compose.crypto(settings).symbols():
         sample.land(settings)
         run.print_report(run.run(settings, [], None))
+    if wants_sample and not compose.event_landing(settings).ledger():
+        sample.land_events(settings)
+        run_events.print_report(run_events.run_events(settings, None))
     _serve(settings, port)
 
 

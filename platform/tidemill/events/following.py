@@ -7,9 +7,10 @@ from tidemill.events.live import late_events
 from tidemill.events.topics import ANALYTICS
 from tidemill.kafka.subscription import Subscription
 from tidemill.kafka.topics import Topic
+from tidemill.lake import stream
 from tidemill.lake.store import Written
 from tidemill.windows import publish as publishing
-from tidemill.windows.follow import follow, of_rows, of_windows
+from tidemill.windows.follow import follow, of_rows, of_windows, standing
 
 FOLLOWERS = (*map(of_windows, windows.LIVE), of_rows(c.LATE_EVENTS, late_events))
 PUBLISHED = (windows.EVENT_COUNTS, windows.BRAND_METRICS, windows.CATEGORY_METRICS)
@@ -23,3 +24,13 @@ def windowed(clicks: Subscription, engine: Engine) -> dict[str, Written]:
 def published(clicks: Subscription, topic: Topic = ANALYTICS) -> int:
     """Send the final windows of 2 s that a topic lacks; how many."""
     return publishing.publish(clicks.lake, clicks.feed, PUBLISHED, clicks.config, topic)
+
+
+def behind(clicks: Subscription) -> list[str]:
+    """The tables that do not have all rows of ``raw_events``, by id."""
+    ledger = standing(clicks.lake, clicks.feed)
+    at = {
+        follower.table.id: stream.reached(clicks.lake, follower.table, ledger.names)
+        for follower in FOLLOWERS
+    }
+    return [table for table, reached in at.items() if ledger.behind(reached)]

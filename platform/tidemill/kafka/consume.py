@@ -36,6 +36,7 @@ class Consumed:
         size: Bytes of them.
         seconds: From the first message to the last commit.
         dates: UTC days that have new rows, ISO.
+        files: Of the rows, relative to the table's folder.
     """
 
     accounts: tuple[Account, ...] = ()
@@ -43,6 +44,7 @@ class Consumed:
     size: int = 0
     seconds: float = 0.0
     dates: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def total(self, name: str) -> int:
         """The sum of one of the accounts' figures."""
@@ -88,7 +90,8 @@ def consume(
     rows = sum(file.rows for file in batch.rows)
     size = sum(file.size for file in batch.rows)
     dates = tuple(sorted({str(file.partition["date"]) for file in batch.rows}))
-    return Consumed(tuple(batch.accounts.values()), rows, size, seconds, dates)
+    files = tuple(file.relative for file in batch.rows)
+    return Consumed(tuple(batch.accounts.values()), rows, size, seconds, dates, files)
 
 
 def refuse_new_keys(con: "duckdb.DuckDBPyConnection", feed: Feed, known: set[str]) -> None:

@@ -1,7 +1,7 @@
 """The lake: Delta tables, read as snapshots, written a partition or an offset at a time."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ class Written:
         size: Bytes written.
         seconds: From the first row computed to the commit.
         sql: What computed the rows.
+        files: Those that were added, where the partitions have others too.
     """
 
     table: str
@@ -41,6 +42,7 @@ class Written:
     size: int
     seconds: float
     sql: str
+    files: tuple[str, ...] = ()
 
 
 class Lake:
@@ -343,14 +345,25 @@ class Lake:
         return [str(path.relative_to(self.folder(table))) for path in there]
 
     def inspect(
-        self, table: Table, partitions: Sequence[Partition], preview_rows: int
+        self,
+        table: Table,
+        partitions: Sequence[Partition],
+        preview_rows: int,
+        files: Collection[str] = (),
     ) -> tuple[dict[str, int], str]:
         """Rows of these partitions that break each rule of the contract, and a look at the last.
+
+        Args:
+            table: Whose rows.
+            partitions: Of the table.
+            preview_rows: How many rows to show.
+            files: Look at these alone, where there are any.
 
         Returns:
             Broken rows by rule, empty when the contract is kept; and a Markdown table.
         """
-        relation = self.snapshot(table).within(partitions).scan()
+        within = self.snapshot(table).within(partitions)
+        relation = within.only(lambda f: not files or f.relative in files).scan()
         with duck.cursor() as con:
             violations = checks.violations(table, con, relation)
             return violations, checks.preview(table, con, relation, preview_rows)

@@ -186,7 +186,8 @@ class _Step:
         progress.tell(table.id, 1, staged.rows)
         seconds = time.perf_counter() - started
         sql = compiled(self.follower.advanced, {n: s.columns for n, s in sources.items()}, "duckdb")
-        return Written(table.id, version, staged.rows, staged.size, seconds, sql)
+        names = tuple(file.relative for file in staged.files)
+        return Written(table.id, version, staged.rows, staged.size, seconds, sql, names)
 
     def _read(self) -> list[tuple[Table, int]]:
         tables = (self.feed.table, self.follower.table)
