@@ -37,6 +37,9 @@ UNFINISHED = ".unfinished"
 """In the landing folder: which file a landing under way is about to write."""
 
 LOCK = ".lock"
+FLUSH_ROWS = 65_536
+"""Rows of a day that are held before they are written; DuckDB's default takes twice as long."""
+
 ID_LETTERS = 16
 """Of the hash; two of a billion files would share them once in 37 such lots."""
 
@@ -111,6 +114,7 @@ class EventLanding:
             with connection(self.memory_limit_mb) as con:
                 # The number of a row is its line, and of equal rows the first stays.
                 con.execute("set preserve_insertion_order = true")
+                con.execute(f"set partitioned_write_flush_threshold = {FLUSH_ROWS}")
                 yield con
         except duckdb.OutOfMemoryException as error:
             raise TidemillError(
