@@ -37,9 +37,17 @@ MEASURES = """
     coalesce(sum(price) filter (event_type = 'purchase'), 0) as revenue
 """
 RATES = "carts / nullif(views, 0), purchases / nullif(views, 0)"
-NAMES = (
-    "event_time event_type product_id category_id category_code brand price user_id user_session"
-).split()
+NAMES = [
+    "event_time",
+    "event_type",
+    "product_id",
+    "category_id",
+    "category_code",
+    "brand",
+    "price",
+    "user_id",
+    "user_session",
+]
 QUERIES = {
     r.BRAND_REPORT: f"""
         with m as (select brand, {MEASURES} from e group by brand)
@@ -62,11 +70,12 @@ QUERIES = {
             purchases / carts from m
     """,
     r.SESSIONS: f"""
-        with v as (select *, min(moment) filter (event_type = 'view') over (partition by user_session)
-                   as first_view from e),
+        with v as (select *, min(moment) filter (event_type = 'view')
+                   over (partition by user_session) as first_view from e),
         m as (select user_session, min(user_id) as user_id, count(distinct user_id) as users,
                   count(*) as events, {MEASURES.replace("count(*) as events,", "")},
-                  min(moment) as first_at, max(moment) as last_at, any_value(first_view) as first_view,
+                  min(moment) as first_at, max(moment) as last_at,
+                  any_value(first_view) as first_view,
                   min(moment) filter (event_type = 'purchase') as first_purchase,
                   min(moment) filter (event_type = 'purchase' and moment >= first_view) as bought
               from v group by user_session)
@@ -78,8 +87,9 @@ QUERIES = {
         from m
     """,
     c.VISITS: f"""
-        with g as (select *, coalesce(moment - lag(moment) over (partition by user_id order by moment)
-                       >= interval 30 minutes, true) as is_new from e),
+        with g as (select *, coalesce(moment - lag(moment)
+                       over (partition by user_id order by moment) >= interval 30 minutes, true)
+                   as is_new from e),
         n as (select *, sum(is_new::int) over (partition by user_id order by moment rows unbounded
                   preceding) as nth from g)
         select 'files', user_id, min(moment), max(moment) + interval 30 minutes, count(*),
@@ -92,7 +102,8 @@ QUERIES = {
         from e
     """,
     r.PROFILE_OVERALL: f"""
-        select 'files', count(*), count(*) * 9, {" + ".join(f"count_if({n} is null)" for n in NAMES)},
+        select 'files', count(*), count(*) * 9,
+            {" + ".join(f"count_if({n} is null)" for n in NAMES)},
             ({" + ".join(f"count({n})" for n in NAMES)}) / (9 * count(*)), 'category_code',
             count(category_code) / count(*), min(moment), max(moment), count(distinct user_id),
             count(distinct user_session), count_if(user_session is null) from e

@@ -73,9 +73,9 @@ def _rates(events: Events, source: str) -> bytes:
     mine = f"(select * from {events.union()} where source = $source)"
     with duck.cursor() as con:
         told = {"source": source}
-        (span,) = con.execute(
+        ((span,),) = con.execute(
             f"select epoch(max(event_timestamp) - min(event_timestamp))::BIGINT from {mine}", told
-        ).fetchone() or (0,)
+        ).fetchall()
         step = step_s(span)
         counts = con.sql(
             f"select time_bucket(interval '{step} seconds', event_timestamp) as at, event_type, "
