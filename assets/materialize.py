@@ -140,11 +140,12 @@ def plan(
     return works
 
 
-def plan_events(only: str | None = None) -> list[Work]:
+def plan_events(only: str | None = None, is_live: bool = True) -> list[Work]:
     """The runs that bring windows to where the rows are, then every report.
 
     Args:
         only: One table's name alone.
+        is_live: Whether anything came out of the topic.
 
     Raises:
         InputError: There is no such table to make.
@@ -153,7 +154,7 @@ def plan_events(only: str | None = None) -> list[Work]:
     following = [key.path[-1] for key in windows.keys]
     chosen = [asset for asset in reports if only in (None, _name(asset))]
     works = []
-    if only in (None, *following):
+    if only in following or (only is None and is_live):
         works.append(Work([windows], [], len(following)))
     if chosen:
         checks = assets.events_reports.report_checks if only is None else []

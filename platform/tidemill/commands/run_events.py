@@ -44,7 +44,7 @@ def run_events(settings: Settings, only: str | None) -> dict[str, Any]:
     show.err.print(f"engine {settings.engine}, home {folder.parent}", style="dim")
 
     def plan(_: "DagsterInstance") -> "list[Work]":
-        return materialize.plan_events(only)
+        return materialize.plan_events(only, taken > 0)
 
     report = run.made(settings, lake, plan)
     return report | {
