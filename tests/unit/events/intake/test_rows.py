@@ -193,6 +193,18 @@ def test_a_quote_that_is_never_closed_costs_its_own_line(desk: Desk, filler: int
     assert desk.kept("line, brand")[-1] == (filler + 3, "a,b")
 
 
+def test_a_quote_closed_where_it_gives_no_row_costs_its_own_line(desk: Desk) -> None:
+    content = HEADER + click(1, brand='"open') + click(2, user_session='shut"')
+    assert desk.counts(content) == (2, 1, 0, 1)
+    assert desk.kept("line, user_session") == [(3, 'shut"')]
+
+
+def test_a_quote_closed_after_a_hundred_lines_costs_its_own_line(desk: Desk) -> None:
+    others = "".join(click(10 + n) for n in range(100))
+    content = HEADER + click(1, user_session='"open') + others + click(400, user_session='shut"')
+    assert desk.counts(content) == (102, 101, 0, 1)
+
+
 def test_text_behind_a_closing_quote_costs_its_own_line(desk: Desk) -> None:
     assert desk.counts(HEADER + click(1, brand='"a"b') + click(2)) == (2, 1, 0, 1)
     assert desk.rejected()[0][:2] == (
