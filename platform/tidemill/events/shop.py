@@ -161,9 +161,7 @@ class Shop:
         visit = np.repeat(np.arange(session.size), steps)
         of = session[visit]
 
-        waits = rng.exponential(pause, of.size)
-        waits[np.append(True, of[1:] != of[:-1])] = 0
-        passed = np.cumsum(waits)
+        passed = np.cumsum(rng.exponential(pause, of.size))
         starts = begin + np.arange(_SESSIONS) * _EVENTS
         firsts = np.searchsorted(of, np.arange(_SESSIONS))
         text = rng.bytes(16 * _SESSIONS).hex()
