@@ -57,6 +57,7 @@ def feed(crypto: Crypto, *ticks: tuple[str, float, datetime], partition: int = 0
     )
     span = origin | {"start": start, "stop": stop, "consumed": len(ticks), "good": len(ticks)}
     span |= dict.fromkeys(("absent", "lost", "late", "duplicate", "dead"), 0)
+    span |= dict.fromkeys(("closed_before", "closed_after"), None)
     span |= {"newest_event_at": max(at for *_, at in ticks), "committed_at": NOON}
     ledger = pl.DataFrame([span | {"batch": "b", "staged": "[]"}])
     crypto.lake.append(c.CONSUMED_SPANS, ledger, app, stop)
