@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from tests.parity.test_engines import by_duckdb, by_spark
 from tidemill.engines.base import compiled
-from tidemill.engines.spark import session, spark_sql
+from tidemill.engines.duck import DuckEngine
+from tidemill.engines.spark import SparkEngine, session, spark_sql
 from tidemill.events import contracts as c
 from tidemill.events.reports import anomalies, profile, transforms
-from tidemill.events.reports.build import OfEvents
+from tidemill.events.reports import contracts as r
+from tidemill.events.reports.build import Events, OfEvents
 from tidemill.lake.contracts import Table, Type, polars_schema
+from tidemill.lake.store import Lake
 
 pytestmark = pytest.mark.integration
 
@@ -94,6 +97,26 @@ def burst() -> list[dict[str, Any]]:
     row |= {"user_id": 9, "user_session": "v"}
     at = [60 * n for n in range(60)] + [3000] * 30 + [3600]
     return [row | {"event_timestamp": START + timedelta(seconds=s)} for s in at]
+
+
+def test_spark_writes_a_report_and_the_partitions_of_visits(spark: Any, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake", None, (*c.TABLES, r.BRAND_REPORT))
+    with_spark, with_duckdb = (
+        Events(lake, engine, tmp_path) for engine in (SparkEngine("local[2]"), DuckEngine())
+    )
+    rows = [row | {"event_type": "purchase"} for row in burst()]
+    rows += [row | {"user_id": 2, "brand": "b", "source": "sample"} for row in rows]
+    filled = frame(c.FILE_EVENTS, rows).with_columns(
+        file_id=pl.lit("f"), line=pl.int_range(1, pl.len() + 1), ingested_at=START
+    )
+    filled = filled.with_columns(pl.col("event_timestamp").dt.date().alias("date"))
+    lake.replace_frame(c.FILE_EVENTS, filled, [{"file_id": "f", "date": str(START.date())}])
+    for table, name in ((r.BRAND_REPORT, "brand_report"), (c.VISITS, "visits")):
+        with_spark.makers()[name]()
+        written = with_spark.read(table)
+        with_duckdb.makers()[name]()
+        assert written.equals(with_duckdb.read(table))
+        assert written.height == 2
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -114,7 +114,8 @@ class SparkEngine:
         started = time.perf_counter()
         frame, sql = self._frame(table, transform, sources)
         if table.sort_by:
-            frame = frame.repartition(*table.partition_by).sortWithinPartitions(
+            together = table.partition_by or (1,)  # a table without partitions is one file
+            frame = frame.repartition(*together).sortWithinPartitions(
                 *table.partition_by, *table.sort_by
             )
         lake.ensure(table)

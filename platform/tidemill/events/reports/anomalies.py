@@ -34,8 +34,7 @@ def anomalies(events: Any) -> Any:
     held = held.mutate(floor=ibis.greatest(held["median"].sqrt(), 1.0))
     # The floor alone bounds the score, so the deviation is asked of the few that can reach it.
     may = held.filter(_score(held, held.floor).abs() >= THRESHOLD)
-    deviations = _deviations(may, windows)
-    found = may.join(deviations, [*BY, "minute"])
+    found = _with_mad(may, windows)
     found = found.mutate(score=_score(found, ibis.greatest(found.mad, found.floor)))
     found = found.filter(found.score.abs() >= THRESHOLD)
     return _told(found, _top_brands(events, found))
@@ -78,16 +77,16 @@ def _score(table: Any, spread: Any) -> Any:
     return (table["count"] - table["median"]) * NORMAL / spread
 
 
-def _deviations(may: Any, windows: Any) -> Any:
-    """The median absolute deviation of the history of each window: its key and ``mad``."""
+def _with_mad(may: Any, windows: Any) -> Any:
+    """These windows, with ``mad``: the median absolute deviation of the history of each."""
     import ibis
 
-    pairs = may.select(*BY, "median", judged="minute", back=ibis.range(1, HISTORY + 1, 1).unnest())
+    told = ("count", "median", "history", "floor")
+    pairs = may.select(*BY, *told, judged="minute", back=ibis.range(1, HISTORY + 1, 1).unnest())
     pairs = pairs.mutate(minute=(pairs.judged - pairs.back).cast("int64"))
-    past = windows.select(*BY, "minute", past="count")
-    pairs = pairs.join(past, [*BY, "minute"])
+    pairs = pairs.join(windows.select(*BY, "minute", past="count"), [*BY, "minute"])
     off = pairs.mutate(off=(pairs.past - pairs["median"]).abs())
-    found = off.group_by(*BY, minute=off.judged).agg(mad=off.off.median())
+    found = off.group_by(*BY, *told, minute=off.judged).agg(mad=off.off.median())
     return found.mutate(mad=found.mad.cast("float64"))
 
 

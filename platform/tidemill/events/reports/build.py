@@ -112,7 +112,7 @@ class Events:
         """A table's rows in its order."""
         import polars as pl
 
-        order = ", ".join(f'"{name}"' for name in table.sort_by or table.key)
+        order = ", ".join(f'"{name}"' for name in dict.fromkeys((*table.sort_by, *table.key)))
         scan = self.lake.snapshot(table).scan()
         with duck.cursor() as con:
             found = con.sql(f"select * from {scan} order by {order}").to_arrow_table()
