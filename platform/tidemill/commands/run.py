@@ -24,8 +24,6 @@ from tidemill.lake.store import Lake
 from tidemill.settings import Settings
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
     from assets.materialize import Work
 
 
@@ -126,16 +124,19 @@ def _make(
 ) -> dict[str, Any]:
     from assets import materialize
 
-    def plan(dagster: "DagsterInstance") -> "list[Work]":
+    def plan(dagster: Any) -> "list[Work]":
         return materialize.plan(spans, dagster, only, live, forecasts)
 
     return made(settings, crypto.lake, plan)
 
 
-def made(
-    settings: Settings, lake: Lake, plan: "Callable[[DagsterInstance], list[Work]]"
-) -> dict[str, Any]:
+def made(settings: Settings, lake: Lake, plan: "Callable[[Any], list[Work]]") -> dict[str, Any]:
     """Materialize what a plan says, with a progress bar.
+
+    Args:
+        settings: Home and engine.
+        lake: Where the tables are.
+        plan: The runs, given the Dagster instance.
 
     Returns:
         Of the report: tables, failed checks, checks that are red by design, errors of steps.

@@ -11,8 +11,6 @@ from tidemill.events.intake.accounts import COUNTS
 from tidemill.settings import Settings
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
     from assets.materialize import Work
 
 
@@ -43,7 +41,7 @@ def run_events(settings: Settings, only: str | None) -> dict[str, Any]:
     folder = instance.prepare(settings)
     show.err.print(f"engine {settings.engine}, home {folder.parent}", style="dim")
 
-    def plan(_: "DagsterInstance") -> "list[Work]":
+    def plan(_: Any) -> "list[Work]":
         return materialize.plan_events(only, taken > 0)
 
     report = run.made(settings, lake, plan)

@@ -1,7 +1,8 @@
 """Whether rows keep a table's contract, by their files' statistics or read; and a look at them."""
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidemill.errors import ContractError
 from tidemill.lake import duck
@@ -122,6 +123,14 @@ def preview(table: Table, con: "duckdb.DuckDBPyConnection", relation: str, rows:
     listed = ", ".join(f'"{column.name}"' for column in table.columns if not column.is_personal)
     shown = con.execute(f"select {listed} from {relation} order by {order} limit {rows}")
     names = [column[0] for column in shown.description or ()]
-    cells = [[str(value) for value in row] for row in shown.fetchall()]
+    cells = [[_cell(value) for value in row] for row in shown.fetchall()]
     lines = [names, ["---"] * len(names), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """A value in a Markdown table: text that came from anywhere is shown, and nothing more."""
+    text = " ".join(str(value).split())
+    for mark, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(mark, shown)
+    return re.sub(r"([\\`*_{}\[\]()#!|~])", r"\\\1", text)

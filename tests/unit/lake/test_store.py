@@ -613,3 +613,25 @@ def test_inspect_counts_the_rows_that_break_each_rule(lake: Lake) -> None:
     assert preview.splitlines()[0] == "| id | price | side | symbol | month |"
     assert len(preview.splitlines()) == 4
     assert lake.inspect(PRICES, [FEB], 2)[0] == {}
+
+
+def test_a_preview_shows_no_personal_column_and_no_markup(tmp_path: Path) -> None:
+    people = Table(
+        "d",
+        "people",
+        "Who.",
+        (
+            Column("id", Type.BIGINT, "Row."),
+            Column("name", Type.STRING, "Text."),
+            Column("user_id", Type.BIGINT, "Who.", is_personal=True),
+        ),
+        key=("id",),
+    )
+    lake = Lake(tmp_path)
+    rows = pl.DataFrame({"id": [1], "name": ["a|b\n<script> [x](y)"], "user_id": [541312140]})
+    lake.replace_frame(people, rows, [{}])
+    _, preview = lake.inspect(people, [{}], 5)
+    shown = r"| 1 | a\|b &lt;script&gt; \[x\]\(y\) |"
+    assert preview.splitlines() == ["| id | name |", "| --- | --- |", shown]
+    log = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
+    assert '"maxValues"' in log.replace("\\", "") and "541312140" not in log
