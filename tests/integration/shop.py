@@ -54,15 +54,22 @@ class Shop:
     @classmethod
     def at(cls, broker: Broker, home: Path, **declared: Any) -> "Shop":
         """A new topic with a name that nobody had, as ``EVENTS`` but for what is ``declared``."""
-        name = uuid.uuid4().hex[:8]
+        name = f"events_{uuid.uuid4().hex[:8]}"
+        shop = cls.of(broker.servers, home, name, **declared)
+        topics.ensure(shop.clicks.config, [shop.clicks.feed.topic])
+        return shop
+
+    @classmethod
+    def of(cls, servers: str, home: Path, name: str, **declared: Any) -> "Shop":
+        """That of a topic that is there, with the same lake."""
         # The messages have times of their own, long ago, by which retention would delete them.
-        ours: dict[str, Any] = {"name": f"events_{name}", "retention": timedelta(days=36_500)}
-        topic = replace(EVENTS, **(ours | declared))
-        config = {"bootstrap.servers": broker.servers}
-        topics.ensure(config, [topic])
-        lake = Lake(home / "lake", home / "catalogue.duckdb", c.TABLES)
-        clicks = Subscription(lake, replace(FEED, topic=topic), config)
-        return cls(clicks, replace(ANALYTICS, name=f"windows_{name}"))
+        ours: dict[str, Any] = {"name": name, "retention": timedelta(days=36_500)}
+        clicks = Subscription(
+            Lake(home / "lake", home / "catalogue.duckdb", c.TABLES),
+            replace(FEED, topic=replace(EVENTS, **(ours | declared))),
+            {"bootstrap.servers": servers},
+        )
+        return cls(clicks, replace(ANALYTICS, name=f"windows_of_{name}"))
 
     @property
     def lake(self) -> Lake:

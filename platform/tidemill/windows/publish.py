@@ -122,7 +122,7 @@ def _messages(
     def is_wanted(file: File) -> bool:
         return file.partition["is_final"] == "true" and file.partition["date"] >= since
 
-    parts = [_selected(one, snapshot.only(is_wanted).scan()) for one, snapshot in snapshots]
+    parts = [messages_sql(one, snapshot.only(is_wanted).scan()) for one, snapshot in snapshots]
     behind = "true"
     if last is not None:
         behind = (
@@ -140,7 +140,7 @@ def _messages(
             yield rows[-1][:3], [(table.encode(), value.encode()) for _, table, _, value in rows]
 
 
-def _selected(windows: Windows, relation: str) -> str:
+def messages_sql(windows: Windows, relation: str) -> str:
     """SQL of end_ms, table, key and value of each window."""
     table = windows.table
     keys = ", ".join(f'"{name}"::varchar' for name in windows.keys)
