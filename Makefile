@@ -28,7 +28,7 @@ check: install
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf .venv

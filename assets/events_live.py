@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from assets import report, topic
+from tidemill.events import checks_live, checks_replay
 from tidemill.events import contracts as c
 from tidemill.events.following import FOLLOWERS, PUBLISHED, published, windowed
 from tidemill.events.reports.build import Events
@@ -86,6 +87,37 @@ def ledger_adds_up(clicks: dg.ResourceParam[Subscription]) -> dg.AssetCheckResul
     return report.answer(audit.faults(clicks.lake, clicks.feed))
 
 
+@dg.asset_check(asset=report.key(c.EVENT_COUNTS))
+def counts_every_event(clicks: dg.ResourceParam[Subscription]) -> dg.AssetCheckResult:
+    """Windows, added up, are the events but those too late for them, and revenue to the cent."""
+    return report.answer(checks_live.counts_every_event(clicks))
+
+
+@dg.asset_check(asset=report.key(c.EVENT_COUNTS))
+def equals_topic(clicks: dg.ResourceParam[Subscription]) -> dg.AssetCheckResult:
+    """The topic, read again as a batch, gives the same events and windows, row for row."""
+    return report.answer(checks_replay.replay_differs(clicks))
+
+
+@dg.asset_check(asset=report.key(c.LATE_EVENTS))
+def tells_every_late_event(clicks: dg.ResourceParam[Subscription]) -> dg.AssetCheckResult:
+    """Every row of raw_events that came behind the watermark is here, with how late it was."""
+    return report.answer(checks_live.late_not_told(clicks))
+
+
+@dg.asset_check(asset=ecommerce_analytics)
+def published_once(clicks: dg.ResourceParam[Subscription]) -> dg.AssetCheckResult:
+    """The topic holds each final window once, as the tables have it."""
+    return report.answer(checks_live.published_differs(clicks))
+
+
+checks = [
+    ledger_adds_up,
+    counts_every_event,
+    equals_topic,
+    tells_every_late_event,
+    published_once,
+]
 live_job = dg.define_asset_job(
     "events_live",
     selection=dg.AssetSelection.assets(
@@ -96,6 +128,6 @@ live_job = dg.define_asset_job(
 )
 audit_job = dg.define_asset_job(
     "events_audit",
-    selection=dg.AssetSelection.checks(ledger_adds_up),
-    description="Looks whether the live tables hold what the ledger says, all of it.",
+    selection=dg.AssetSelection.checks(*checks),
+    description="Looks whether the live tables hold what the ledger and the topic say, all of it.",
 )

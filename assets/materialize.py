@@ -155,7 +155,8 @@ def plan_events(only: str | None = None, is_live: bool = True) -> list[Work]:
     chosen = [asset for asset in reports if only in (None, _name(asset))]
     works = []
     if only in following or (only is None and is_live):
-        works.append(Work([windows], [], len(following)))
+        sums = [assets.events_live.counts_every_event] if only is None else []
+        works.append(Work([windows], sums, len(following)))
     if chosen:
         checks = assets.events_reports.report_checks if only is None else []
         works.append(Work(chosen, checks, len(chosen)))

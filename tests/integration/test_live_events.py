@@ -89,7 +89,7 @@ def test_events_are_asked_for_once_and_their_windows_and_reports_follow(
                 events_live.raw_events,
                 events_live.event_windows,
                 events_live.ecommerce_analytics,
-                events_live.ledger_adds_up,
+                *events_live.checks,
             ],
             instance=instance,
             resources=resources(settings),

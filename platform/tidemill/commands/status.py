@@ -8,6 +8,7 @@ from tidemill import compose
 from tidemill.commands import show
 from tidemill.crypto import checks
 from tidemill.errors import TidemillError
+from tidemill.events.checks_live import counts_every_event
 from tidemill.events.following import behind
 from tidemill.events.reports.checks import reports_add_up, sessions_add_up
 from tidemill.intake import inbox
@@ -51,6 +52,7 @@ def status(settings: Settings) -> dict[str, Any]:
                 *((name, check(crypto)) for name, check in held.items()),
                 ("ledger_adds_up", audit.faults(prices.lake, prices.feed)),
                 ("events_ledger_adds_up", audit.faults(clicks.lake, clicks.feed)),
+                ("counts_every_event", counts_every_event(clicks)),
                 ("reports_add_up", reports_add_up(events)),
                 ("sessions_add_up", sessions_add_up(events)),
             ]
