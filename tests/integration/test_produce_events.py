@@ -243,6 +243,16 @@ def test_events_older_than_what_the_topic_has_are_warned_of_and_restamped_are_no
     assert looped["sent"] == 10
 
 
+def test_events_that_would_be_ahead_of_their_time_are_not_sent(desk: Desk) -> None:
+    path = desk.home / "hours.csv"
+    simulate(path, Clickstream(events=200, rate=0.01), START_MS)
+    settings = replace(Settings.current(desk.home), kafka_servers=desk.broker.servers)
+    order = Order((path,), rate="max", is_restamped=True)
+    report, error = produce_events.produce(settings, order, desk.topic)
+    assert report["sent"] == desk.size() == 0
+    assert "takes 60: send them with --speed 1x" in str(error)
+
+
 def test_ctrl_c_ends_an_endless_clickstream_with_the_account(desk: Desk) -> None:
     process = desk.start("--rate", "2000", "--json")
     while desk.size() < 500 and process.poll() is None:

@@ -123,7 +123,8 @@ def produce(
                 sender.wait((first.due_ms[0] - _now_ms()) / 1000)  # it has not happened yet
             began = time.monotonic()
             try:
-                _send(sender, chain([first] if first else [], batches), order, tally, line)
+                todo = chain([first] if first else [], batches)
+                _send(sender, _in_time(todo, order, topic), order, tally, line)
             except TidemillError as error:
                 ended = error
             report = sender.close()
@@ -142,6 +143,23 @@ def print_report(report: dict[str, Any]) -> None:
         made = ", ".join(f"{number:,} {name}" for name, number in report["faults"].items())
         show.out.print(f"Faults made: {made}")
     producing.print_end(report)
+
+
+def _in_time(batches: Iterable[Messages], order: Order, topic: Topic) -> Iterator[Messages]:
+    """Batches as long as the topic takes their times; those of files that go as they are, any.
+
+    Raises:
+        InputError: Events stamped anew would be too far ahead of their messages; none of them goes.
+    """
+    for batch in batches:
+        ahead_ms = max(batch.times_ms) - _now_ms()
+        if order.is_restamped and order.speed != "1x" and ahead_ms > topic.ahead_ms:
+            raise InputError(
+                f"the next events would be of {ahead_ms // 60_000} minutes from now, and the topic "
+                f"takes {topic.ahead_ms // 60_000}: send them with --speed 1x, as they happen, or "
+                "without --restamp"
+            )
+        yield batch
 
 
 def _send(
