@@ -59,6 +59,15 @@ def is_written(root: Path, table: Table) -> bool:
 
 
 @contextmanager
+def alone(root: Path, table: Table) -> Iterator[bool]:
+    """Keep everybody out of ``writing`` while the block runs; false where somebody is in it."""
+    folder = _folder(root, table)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "writing").open("a") as handle:
+        yield _taken(handle)
+
+
+@contextmanager
 def held(root: Path, table: Table) -> Iterator[set[int]]:
     """The leased versions of a table; no new lease is given while the block runs."""
     folder = _folder(root, table)

@@ -155,7 +155,7 @@ class Lake:
                         raise commit.Overtaken(f"{table.id}: what it is made from has changed")
                     return now.within(partitions)
 
-                version = self._swap(table, staged, old, commit.strict(note or {}))
+                version = self.swap(table, staged, old, commit.strict(note or {}))
             except TidemillError:  # no commit was made; after any other error one may have been
                 staged.discard()
                 raise
@@ -295,7 +295,7 @@ class Lake:
         with lease.writing(self.root, table):
             staged = compaction.rewrite(old, z_order, self.folder(table))
             try:
-                self._swap(table, staged, still, commit.strict(note), data_change=False)
+                self.swap(table, staged, still, commit.strict(note), data_change=False)
             except TidemillError:
                 staged.discard()
                 raise
@@ -391,7 +391,7 @@ class Lake:
             return None
         return DeltaTable(str(folder))
 
-    def _swap(
+    def swap(
         self,
         table: Table,
         staged: files.Staged,
@@ -399,7 +399,10 @@ class Lake:
         properties: Any,
         data_change: bool = True,
     ) -> int:
-        """Commit new files for the old ones that ``old`` finds in the version they go onto."""
+        """Commit new files for the old ones that ``old`` finds in the version they go onto.
+
+        ``replace`` and ``compact`` are what to ask for first; this does not look at the rows.
+        """
 
         def attempt() -> int:
             delta = self.open(table, create=True)

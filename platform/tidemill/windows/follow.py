@@ -206,7 +206,8 @@ class _Step:
     def _rows(self, moves: Mapping[tuple[str, int], stream.Move]) -> "_Files":
         """The feed's rows of some offsets, out of the files that they came in.
 
-        Where one of these is gone, as it was joined with others and vacuumed, out of all files.
+        Where one of these is no longer in the table, as it was joined with others, or rewritten
+        without a user who was erased, out of all files.
         """
         table = self.feed.table
         inside = " or ".join(
@@ -229,7 +230,7 @@ class _Step:
         came = [file.added(folder) for (packed,) in found for file in unpack(packed)[1]]
         now = self.lake.snapshot(table)
         snapshot = Snapshot(table, now.version, tuple(came))
-        if not all(file.path.exists() for file in came):
+        if not {file.relative for file in came} <= {file.relative for file in now.files}:
             snapshot = now
         columns = {column.name: column.type for column in table.columns}
         return _Files(snapshot, f"{whose} and ({inside})", columns)

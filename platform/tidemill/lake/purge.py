@@ -1,0 +1,87 @@
+"""Deletes at once what only older versions of a table need; vacuum waits for its retention."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tidemill.errors import TidemillError
+from tidemill.lake import lease
+from tidemill.lake.contracts import Table
+from tidemill.lake.snapshot import take
+from tidemill.lake.store import Lake
+
+PATIENCE_S = 60.0
+_PAUSE_S = 0.05
+
+
+def purge(
+    lake: Lake,
+    table: Table,
+    settle: Callable[[], object] = lambda: None,
+    patience_s: float = PATIENCE_S,
+) -> int:
+    """Delete every file that neither the current version nor a later one names, whatever its age.
+
+    It waits for whoever writes to the table, whose files no version names yet, and keeps others
+    from beginning; and for whoever holds a lease on an older version. The catalogue shows the
+    current version before anything goes. A reader without a lease that is at work on older files
+    (any DuckDB that has the catalogue open) fails, and has to open it again.
+
+    Args:
+        lake: Where the table is.
+        table: What to clean.
+        settle: Called while nobody writes: commits the files that a ledger names and the table does
+            not have yet.
+        patience_s: How long to wait.
+
+    Returns:
+        How many files were deleted.
+
+    Raises:
+        TidemillError: Somebody wrote, or read an older version, all the time; nothing was deleted.
+    """
+    if lake.open(table) is None:
+        return 0
+    since = lake.snapshot(table).version
+    deadline = time.monotonic() + patience_s
+    while True:
+        with lease.alone(lake.root, table) as is_alone:
+            if is_alone:
+                settle()
+                lake.publish()
+                done = _purged(lake, table, since)
+                if done is not None:
+                    return done
+        if time.monotonic() > deadline:
+            who = "reads an older version of it" if is_alone else "writes to it"
+            raise TidemillError(
+                f"{table.id}: some process still {who} after {patience_s:.0f} s, so files of older "
+                "versions stay; ask again when it has ended"
+            )
+        time.sleep(_PAUSE_S)
+
+
+def _purged(lake: Lake, table: Table, since: int) -> int | None:
+    """Files deleted; None where somebody holds a version before ``since``, and nothing was done."""
+    folder = lake.folder(table)
+    with lease.held(lake.root, table) as versions:
+        if any(version < since for version in versions):
+            return None
+        # Opened at the gate: from here on, no rollback brings back a version unseen.
+        delta = lake.open(table)
+        kept: set[Path] = set()
+        for version in sorted({*versions, delta.version()}, reverse=True):
+            delta.load_as_version(version)
+            kept |= {file.path for file in take(table, folder, delta).files}
+        log = folder / "_delta_log"
+        there = {p for p in folder.rglob("*") if p.is_file() and not p.is_relative_to(log)}
+        if lacking := kept - there:
+            raise TidemillError(
+                f"{table.id}: expected {len(kept)} files that its versions name, {len(lacking)} "
+                f"are not there, the first {min(lacking)}; nothing was deleted. 'tidemill lake "
+                "rollback' makes the table what it was at a version that is whole"
+            )
+        gone = there - kept
+        for path in gone:
+            path.unlink(missing_ok=True)
+    return len(gone)
