@@ -139,7 +139,7 @@ REJECTED_ROWS = Table(
         Column("file_id", Type.STRING, "The file, by its content."),
         Column("file", Type.STRING, "Its name."),
         Column("line", Type.BIGINT, "Line of the file.", low=1),
-        Column("reason", Type.STRING, "What was expected and what was found."),
+        Column("reason", Type.STRING, "What was expected and what was found.", is_personal=True),
         Column(
             "raw",
             Type.STRING,
@@ -152,7 +152,7 @@ REJECTED_ROWS = Table(
     key=("file_id", "line"),
 )
 CONSUMED_SPANS = kafka.consumed_spans(DOMAIN)
-DEAD_LETTERS = kafka.dead_letters(DOMAIN)
+DEAD_LETTERS = kafka.dead_letters(DOMAIN, is_personal=True)
 LATE_EVENTS = Table(
     domain=DOMAIN,
     name="late_events",
@@ -263,6 +263,48 @@ VISITS = Table(
     partition_by=_BY_WINDOW,
 )
 
+ERASURES = Table(
+    domain=DOMAIN,
+    name="erasures",
+    meaning="Receipts of what was erased at a user's request: a row a table. Whose request it was "
+    "is not told, not even as a hash, since users are so few that any hash could be told apart.",
+    columns=(
+        Column("receipt_id", Type.STRING, "The request."),
+        Column("table_name", Type.STRING, "The table, or the folder of refused files."),
+        Column(
+            "action",
+            Type.STRING,
+            "erased: the user's values are gone, the rows stay, so that offsets, counts, revenue "
+            "and windows still add up; made again: made from what was left.",
+            allowed=("erased", "made again"),
+        ),
+        Column("rows", Type.BIGINT, "Rows, or lines, in which something was erased.", low=0),
+        Column("version", Type.BIGINT, "Version from which on it is erased.", nullable=True),
+        Column(
+            "files_deleted",
+            Type.BIGINT,
+            "Files of older versions that were deleted at once; NULL where vacuum is to do it.",
+            nullable=True,
+            low=0,
+        ),
+        Column("requested_at", Type.TIMESTAMP, "When it began, UTC."),
+        Column("done_at", Type.TIMESTAMP, "When the last table was done, UTC."),
+        Column(
+            "vacuum_due_at",
+            Type.TIMESTAMP,
+            "When vacuum may delete the older versions, which have the values still, UTC; NULL "
+            "where they are gone.",
+            nullable=True,
+        ),
+        Column(
+            "topic_until",
+            Type.TIMESTAMP,
+            "When the last of the messages that Kafka holds is deleted, at the latest, UTC.",
+        ),
+    ),
+    key=("receipt_id", "table_name"),
+)
+
 WINDOWS = (EVENT_COUNTS, BRAND_METRICS, CATEGORY_METRICS, EVENT_RATES)
 """The tables that follow the topic."""
 
@@ -276,4 +318,5 @@ TABLES = (
     LATE_EVENTS,
     *WINDOWS,
     VISITS,
+    ERASURES,
 )

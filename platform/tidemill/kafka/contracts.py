@@ -74,8 +74,13 @@ def consumed_spans(domain: str) -> Table:
     )
 
 
-def dead_letters(domain: str) -> Table:
-    """The messages of a domain's topics that could not be used, as they came."""
+def dead_letters(domain: str, is_personal: bool = False) -> Table:
+    """The messages of a domain's topics that could not be used, as they came.
+
+    Args:
+        domain: Room it belongs to.
+        is_personal: Whether messages may tell who somebody is.
+    """
     return Table(
         domain=domain,
         name="dead_letters",
@@ -87,9 +92,26 @@ def dead_letters(domain: str) -> Table:
             PARTITION,
             OFFSET,
             PRODUCED_AT,
-            Column("key", Type.BLOB, "Key of the message, as it came.", nullable=True),
-            Column("value", Type.BLOB, "The message, as it came.", nullable=True),
-            Column("error", Type.STRING, "What was expected and what was found."),
+            Column(
+                "key",
+                Type.BLOB,
+                "Key of the message, as it came.",
+                nullable=True,
+                is_personal=is_personal,
+            ),
+            Column(
+                "value",
+                Type.BLOB,
+                "The message, as it came.",
+                nullable=True,
+                is_personal=is_personal,
+            ),
+            Column(
+                "error",
+                Type.STRING,
+                "What was expected and what was found.",
+                is_personal=is_personal,
+            ),
             Column("replayed_at", Type.TIMESTAMP, "When it was sent again, UTC.", nullable=True),
         ),
         key=("topic", "topic_id", "partition", "offset"),
