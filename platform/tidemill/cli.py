@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tidemill import cli_broker, cli_lake
+from tidemill import cli_broker, cli_erase, cli_lake
 from tidemill.errors import InputError, TidemillError
 from tidemill.settings import Settings
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_lake.app, name="lake", no_args_is_help=True)
 app.add_typer(cli_broker.app, name="broker", no_args_is_help=True)
+app.command()(cli_erase.erase)
 
 DOMAINS = ("crypto", "events")
 Domain = Annotated[str, typer.Argument(help="Domain: crypto or events.")]
