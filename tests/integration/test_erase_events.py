@@ -12,7 +12,9 @@ from tests.integration.desk import running
 from tests.integration.shop import NOON_MS, Shop, click
 from tidemill.engines.duck import DuckEngine
 from tidemill.events import contracts as c
+from tidemill.events import erase
 from tidemill.events.erase import TABLES, Eraser
+from tidemill.events.following import windowed
 from tidemill.events.intake.landing import EventLanding
 from tidemill.events.reports.build import Events
 from tidemill.kafka import dead
@@ -80,6 +82,8 @@ def erased(shop: Shop) -> Any:
 def test_offsets_and_windows_add_up_after_an_erasure_and_consuming_goes_on(
     shop: Shop, tmp_path: Path
 ) -> None:
+    shop.send([f"{USER} x".encode()])  # its error quotes it, in few letters
+    shop.take()
     shop.send(messages())
     shop.take()
     letters = shop.query(c.DEAD_LETTERS, "select count(*) from {}")
@@ -87,7 +91,8 @@ def test_offsets_and_windows_add_up_after_an_erasure_and_consuming_goes_on(
     tables = (c.RAW_EVENTS, c.DEAD_LETTERS, c.LATE_EVENTS)
     names = standing(shop.lake, shop.clicks.feed).names
     reached = [stream.reached(shop.lake, table, names) for table in tables]
-    assert holding(tmp_path)
+    # Rows alone: no statistics, no ledger, no catalogue.
+    assert {Path(name).suffix for name in holding(tmp_path)} == {".parquet"}
 
     receipts = eraser(shop, tmp_path).erase(USER, is_purged=True).receipts
 
@@ -114,6 +119,21 @@ def test_a_table_that_was_behind_does_not_bring_the_user_back(shop: Shop, tmp_pa
         (True,)
     ]
     assert holding(tmp_path) == []
+    shop.prove()
+
+
+def test_a_table_that_follows_reads_no_file_that_was_taken_out(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.send(messages())
+    held = shop.clicks.held()
+    shop.clicks.consume(held, shop.clicks.unread(held))
+    monkeypatch.setattr(erase, "follow", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        eraser(shop, tmp_path).erase(USER)
+    windowed(shop.clicks, DuckEngine())
+    late = "select count(*) > 0, count_if(user_id = 738291645) from {}"
+    assert shop.query(c.LATE_EVENTS, late) == [(True, 0)]
     shop.prove()
 
 

@@ -204,9 +204,10 @@ class Eraser:
         events = " union all ".join(f"select user_id, user_session from {scan}" for scan in scans)
         found = con.execute(
             f"""
-            with events as materialized (select distinct * from ({events}))
-            select user_session from events where user_session is not null and user_session in (
-                select user_session from events where user_id = {user_id})
+            with events as ({events}), mine as materialized (
+                select distinct user_session from events where user_id = {user_id}
+            )
+            select user_session from events where user_session in (from mine)
             group by 1 having count(distinct user_id) = 1
             """
         ).fetchall()
