@@ -280,12 +280,12 @@ def status(json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="candles, speed or forecast.")] = "candles",
+    name: Annotated[str, typer.Argument(help="candles, speed, forecast or events.")] = "candles",
     rows: Annotated[
         int | None,
         typer.Option(
-            help="Rows of the two CSV files together (8,000,000), messages (1,000,000) or "
-            "days (5,000)."
+            help="Rows of the two CSV files together (8,000,000), messages or events (1,000,000) "
+            "or days (5,000)."
         ),
     ] = None,
     dagster: Annotated[bool, typer.Option(help="Also time what Dagster adds.")] = False,

@@ -9,11 +9,13 @@ from tidemill.errors import InputError
 
 if TYPE_CHECKING:
     from tidemill.bench.candles import Report as Candles
+    from tidemill.bench.events import Report as Events
     from tidemill.bench.forecast import Report as Forecast
     from tidemill.bench.speed import Report as Speed
 
 CANDLES = 8_000_000
 MESSAGES = 1_000_000
+EVENTS = 1_000_000
 DAYS = 5_000
 
 
@@ -34,7 +36,7 @@ def bench(name: str, rows: int | None, dagster: bool, as_json: bool) -> None:
 
 def _measured(
     name: str, rows: int | None, folder: Path, dagster: bool
-) -> "Candles | Speed | Forecast":
+) -> "Candles | Speed | Forecast | Events":
     if name == "candles":
         from tidemill.bench import candles
 
@@ -47,4 +49,8 @@ def _measured(
         from tidemill.bench import forecast
 
         return forecast.run(rows or DAYS)
-    raise InputError(f"there is no benchmark {name!r}; there are: candles, speed, forecast")
+    if name == "events":
+        from tidemill.bench import events
+
+        return events.run(rows or EVENTS, folder)
+    raise InputError(f"there is no benchmark {name!r}; there are: candles, speed, forecast, events")

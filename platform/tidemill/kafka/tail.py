@@ -285,6 +285,7 @@ class _Following:
         self.is_over = False
         self.freshness = Freshness()
         self._show([layer.parts for layer in self.base.layers])
+        self.messages.prepare()
 
     def run(self, ended: threading.Event) -> None:
         """Follow until told to end, or the topic is another one."""

@@ -78,6 +78,10 @@ class Uncommitted:
         none = self.base.snapshot.only(lambda _: False).scan()
         self.con.execute(f"create or replace temp table rows as select * from {none}")
 
+    def prepare(self) -> None:
+        """Compile what judges, which takes a second, before the first message waits for it."""
+        self.take(_none())
+
     def rebase(self, base: Base) -> "list[dict[Slot, pl.DataFrame]]":
         """Stand on a newer base of the same topic.
 
@@ -122,14 +126,13 @@ class Uncommitted:
         low = min((first for first, _ in spans.values()), default=0)
         high = max((last for _, last in spans.values()), default=0)
         self.con.execute(f"create or replace temp table new as {self._new(low, high)}")
-        self.con.execute("insert into rows select * from new")
+        [(taken,)] = self.con.execute("insert into rows select * from new").fetchall()
         parts = [
             fold.by_slot(rows(self.con, fold.parts(self._lacking(layer.reached))))
             for fold, layer in zip(self.folds, self.base.layers, strict=True)
         ]
         for partition, (_, last) in spans.items():
             self.newest[partition] = max(last, self.newest.get(partition, last))
-        (taken,) = self.con.execute("select count(*) from new").fetchall()[0]
         c = self.counts
         self.counts = Counts(
             c.read + read, c.taken + taken, c.duplicate + good - taken, c.dead + read - good

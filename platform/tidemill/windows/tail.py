@@ -4,7 +4,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from tidemill.engines.base import compiled
-from tidemill.kafka.fold import Fold
+from tidemill.kafka.fold import Fold, rows
 from tidemill.lake import duck
 from tidemill.lake.contracts import Type, polars_schema
 from tidemill.windows.declare import Session, Windows
@@ -88,8 +88,8 @@ def _merged(windows: Windows, parts: "pl.DataFrame") -> "pl.DataFrame":
     sql = compiled(_merging(windows), {"parts": windows.part_columns()}, "duckdb")
     with duck.cursor() as con:
         con.register("parts", parts.to_arrow())
-        found = con.sql(_slotted(windows, sql)).to_arrow_table()
-    return pl.DataFrame(found).select(parts.columns)
+        found = rows(con, _slotted(windows, sql))
+    return found.select(parts.columns)
 
 
 def _windows(
@@ -102,6 +102,6 @@ def _windows(
     with duck.cursor() as con:
         con.register("parts", parts.to_arrow())
         closed = "null" if closed_ms is None else str(closed_ms)
-        con.execute(f"create temp table closing as select {closed}::bigint as closed_ms")
-        found = pl.DataFrame(con.sql(sql).to_arrow_table())
+        closing = f"select {closed}::bigint as closed_ms"
+        found = rows(con, f"with closing as ({closing}) from ({sql})")
     return found.cast(pl.Schema(polars_schema(windows.table)))
