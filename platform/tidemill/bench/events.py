@@ -148,7 +148,9 @@ def run(
             sustained(full, report)
             if spark_events >= events:
                 sparked(full, report)
-        if spark_events < events:
+        if not spark_events:
+            report.notes.append("The Spark path was left out.")
+        elif spark_events < events:
             with backlog(settings, max(LEAST, spark_events), batch) as some:
                 sparked(some, report)
         for rate, target_ms in live:
