@@ -152,7 +152,7 @@ def _in_time(batches: Iterable[Messages], order: Order, topic: Topic) -> Iterato
         InputError: Events stamped anew would be too far ahead of their messages; none of them goes.
     """
     for batch in batches:
-        ahead_ms = max(batch.times_ms) - _now_ms()
+        ahead_ms = max(batch.times_ms, default=0) - _now_ms()
         if order.is_restamped and order.speed != "1x" and ahead_ms > topic.ahead_ms:
             raise InputError(
                 f"the next events would be of {ahead_ms // 60_000} minutes from now, and the topic "
