@@ -38,7 +38,7 @@ NOON = datetime(2026, 1, 1, 12)
 DEAD = (
     b'{"user_id": %d, "price": -1}' % USER,
     b'{"user_session": "%s"' % OWN.encode(),
-    b'{"user_id": 17382916450, "price": -1}',
+    b'{"user_id": 17382916450, "user_session": "%s"' % SHARED.encode(),
     b"\xff\x00%d" % USER,
 )
 
@@ -265,6 +265,8 @@ def test_after_a_crash_between_tables_the_next_call_finishes(
     assert house.parquets() == house.texts() == []
     counts = house.query("select sum(rows)::bigint from {} group by receipt_id", c.ERASURES)
     assert (10,) in counts
+    for table in by_user():
+        assert house.query(f"select * from {{}} where user_id = {asked}", table) == []
 
 
 def test_a_crash_before_the_reports_are_made_again_leaves_no_user_in_them(
@@ -276,6 +278,16 @@ def test_a_crash_before_the_reports_are_made_again_leaves_no_user_in_them(
     monkeypatch.undo()
     house.eraser.erase(USER)
     assert house.query(f"select * from {{}} where user_id = {USER}", c.VISITS) == []
+
+
+def test_a_report_that_has_a_user_whom_no_event_has_is_made_again(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.put(c.RAW_EVENTS, house.raw(0, USER, OWN))
+    house.events.visits()
+    house.put(c.RAW_EVENTS, house.raw(0, OTHER, SHARED))
+    done = house.eraser.erase(USER)
+    assert house.query("select user_id from {}", c.VISITS) == [(OTHER,)]
+    assert [(row.table_name, row.action) for row in done.receipts][-1] == ("visits", "made again")
 
 
 def test_a_table_that_a_rival_rewrites_meanwhile_is_done_again(
