@@ -100,8 +100,10 @@ def instant(epoch: Any) -> Any:
 
 def epoch_ms(at: Any) -> Any:
     """Epoch milliseconds of a TIMESTAMP."""
-    # DuckDB's epoch has a fraction, which a cast would round.
-    return at.epoch_seconds().floor().cast("int64") * 1000 + at.millisecond().cast("int64")
+    # DuckDB's epoch has a fraction, which a cast would round; Spark's has none, and before 1970 it
+    # is the second after it. Of whole seconds both give the same.
+    seconds = at.truncate("s").epoch_seconds().cast("int64")
+    return seconds * 1000 + at.millisecond().cast("int64")
 
 
 def _sessions(windows: Windows, parts: Any) -> Any:
