@@ -1,17 +1,22 @@
 """Events on a real broker become windows, once, and final when nothing can change them."""
 
+import json
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
+from confluent_kafka import Producer
 from polars.testing import assert_frame_equal
 
 from tests.integration.desk import running
 from tests.integration.shop import NOON_MS, Shop, click
 from tidemill.events import contracts as c
 from tidemill.events.windows import LIVE
+from tidemill.kafka import topics
 from tidemill.kafka.broker import Broker
 from tidemill.kafka.tail import Tail
 from tidemill.lake.contracts import polars_schema
@@ -89,6 +94,30 @@ def test_final_windows_are_published_once_in_their_order(shop: Shop) -> None:
             0
         ]
     )
+
+
+def test_what_a_killed_publisher_left_on_its_way_is_not_sent_again(shop: Shop) -> None:
+    shop.send(click(NOON_MS + 1000 * n) for n in range(60))
+    shop.take()
+    whole = replace(shop, analytics=replace(shop.analytics, name=f"{shop.analytics.name}_whole"))
+    whole.publish()
+    want = whole.analysed()
+    values = [json.dumps(message) for message in want]
+
+    def sent(some: list[str]) -> None:
+        producer = Producer(dict(shop.clicks.config))
+        for value in some:
+            producer.produce(shop.analytics.name, value)
+        assert producer.flush(30) == 0
+
+    topics.ensure(shop.clicks.config, [shop.analytics])
+    sent(values[:5])
+    (shop.lake.root / ".published" / f"{shop.analytics.name}.sending").touch()
+    coming = threading.Timer(0.4, sent, [values[5:10]])
+    coming.start()
+    shop.publish()
+    coming.join()
+    assert shop.analysed() == want
 
 
 def test_pieces_of_any_size_give_the_windows_of_one(broker: Broker, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def last_values(
         TidemillError: Something else goes on producing, retention took a partition's last message,
             or the broker does not answer.
     """
-    ends = _still_ends(config, topic, partitions, sleep)
+    ends = still_ends(config, topic, partitions, sleep)
     found: dict[int, bytes] = {}
     for number, (first, after) in enumerate(ends):
         if first < after:
@@ -70,9 +70,17 @@ def peek(config: Mapping[str, Any], topic: str, partitions: int) -> list[bytes]:
     ]
 
 
-def _still_ends(
-    config: Mapping[str, Any], topic: str, partitions: int, sleep: Callable[[float], None]
+def still_ends(
+    config: Mapping[str, Any],
+    topic: str,
+    partitions: int,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> list[tuple[int, int]]:
+    """First offset and end of each partition, once nothing more comes.
+
+    Raises:
+        TidemillError: The topic goes on growing.
+    """
     ends = topics.offsets(config, topic, partitions)
     for _ in range(_LOOKS):
         sleep(_STILL_S)

@@ -58,15 +58,17 @@ def publish(
         if end_ms is None:
             return 0
         last = _last(config, topic, kept)
-        sent = 0
+        sending, sent = _sending(kept), 0
         with Sender(config, topic.name) as sender:
             for place, pairs in _messages(lake, windows, last, end_ms):
+                sending.touch()
                 sent += sender.send_all(pairs)
                 last = place
             sender.flush()
             report = sender.close()
         if report.failed:
             raise TidemillError(f"topic {topic.name}: {report.failed} windows were refused")
+        sending.unlink(missing_ok=True)
         if sent and last is not None:
             kept.with_suffix(".part").write_text(json.dumps(last))
             kept.with_suffix(".part").replace(kept)
@@ -83,6 +85,11 @@ def _alone(lake: Lake, topic: Topic) -> Iterator[Path]:
         yield folder / f"{topic.name}.json"
 
 
+def _sending(kept: Path) -> Path:
+    """A file that is there while windows are sent, and after a sender that came to no end."""
+    return kept.with_suffix(".sending")
+
+
 def _closed(lake: Lake, feed: Feed, windows: Sequence[Windows]) -> int | None:
     """Up to where all the tables have their final windows, epoch ms."""
     names = standing(lake, feed).names
@@ -96,7 +103,10 @@ def _closed(lake: Lake, feed: Feed, windows: Sequence[Windows]) -> int | None:
 
 def _last(config: Mapping[str, Any], topic: Topic, kept: Path) -> Place | None:
     """The last window that the topic has had."""
-    [(first, after)] = topics.offsets(config, topic.name, 1)
+    if _sending(kept).exists():  # who was killed may have left requests on the way
+        [(first, after)] = resume.still_ends(config, topic.name, 1)
+    else:
+        [(first, after)] = topics.offsets(config, topic.name, 1)
     if first < after:
         told = json.loads(resume.value_at(config, topic.name, 0, after - 1))
         return told["window_end"], told["table"], told["key"]
