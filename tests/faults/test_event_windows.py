@@ -24,8 +24,8 @@ from tidemill.events.following import PUBLISHED
 from tidemill.lake.store import Lake
 
 KILLS = int(os.environ.get("TIDEMILL_FAULTS", "3"))
-ROUND = 1_500
-SPAN = 250
+ROUND = 1_000
+SPAN = 200
 PARTITIONS = 3
 
 WORKER = """
@@ -99,7 +99,7 @@ def test_killed_makers_of_windows_lose_none_and_make_none_twice(tmp_path: Path) 
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
         while shop.clicks.unread(shop.clicks.held()):
-            shop.take(limit=SPAN)
+            shop.take(limit=5 * SPAN)
             shop.publish()
         fill(shop, range(sent, sent + 10))
         shop.take()

@@ -54,8 +54,12 @@ class Shop:
     @classmethod
     def at(cls, broker: Broker, home: Path, **declared: Any) -> "Shop":
         """A new topic with a name that nobody had, as ``EVENTS`` but for what is ``declared``."""
-        name = f"events_{uuid.uuid4().hex[:8]}"
-        shop = cls.of(broker.servers, home, name, **declared)
+        return cls.on(broker.servers, home, **declared)
+
+    @classmethod
+    def on(cls, servers: str, home: Path, **declared: Any) -> "Shop":
+        """The same, on the broker at an address."""
+        shop = cls.of(servers, home, f"events_{uuid.uuid4().hex[:8]}", **declared)
         topics.ensure(shop.clicks.config, [shop.clicks.feed.topic])
         return shop
 

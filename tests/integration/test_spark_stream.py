@@ -17,11 +17,14 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from tests.integration.shop import Shop, click
 from tidemill.crypto import contracts as c
 from tidemill.crypto import live
 from tidemill.crypto.topics import PRICES
-from tidemill.engines.spark import session
+from tidemill.engines.spark import SparkEngine, session
 from tidemill.errors import TidemillError
+from tidemill.events import contracts as events
+from tidemill.events.following import windowed
 from tidemill.kafka import audit, topics
 from tidemill.kafka.broker import Broker
 from tidemill.kafka.feed import Feed
@@ -282,3 +285,37 @@ def test_a_lake_rolled_back_under_a_running_stream_ends_it_with_what_to_do(
     Stream(sub, spark, tmp_path / "checkpoints").run(True)
     assert sum(row[3] for row in sums(sub)) == sum(high for _, high in sub.held().marks.values())
     assert audit.faults(sub.lake, feed) == []
+
+
+def test_spark_makes_the_windows_that_duckdb_makes_of_a_stream_of_events(
+    servers: Mapping[str, Any], spark: Any, tmp_path: Path
+) -> None:
+    in_spark = Shop.on(servers["bootstrap.servers"], tmp_path / "spark")
+    in_duckdb = replace(
+        in_spark,
+        clicks=replace(in_spark.clicks, lake=Lake(tmp_path / "duck" / "lake", None, events.TABLES)),
+    )
+    flow = Stream(in_spark.clicks, spark, tmp_path / "checkpoints")
+    kinds, brands = ("view", "cart", "purchase", "x"), (None, "a", "O'B\n<b>")
+    for start in (0, 200):
+        values: list[bytes | None] = [
+            click(
+                NOON_MS + 300 * n - 15_000 * (n % 23 == 0),
+                kinds[n % 4],
+                price=n / 100,
+                brand=brands[n % 3],
+            )
+            for n in range(start, start + 200)
+        ]
+        in_spark.send([*values[:120], b"{"], partition=1)
+        in_spark.send(values[120:], partition=2)
+        flow.run(is_once=True)
+        windowed(in_spark.clicks, SparkEngine("local[2]"))
+        in_duckdb.take()
+
+    for shop in (in_spark, in_duckdb):
+        shop.prove()
+    for table in (*events.WINDOWS, events.LATE_EVENTS):
+        found = in_spark.rows(table)
+        assert found
+        assert found == in_duckdb.rows(table), table.id
