@@ -132,7 +132,7 @@ def test_a_window_with_one_too_many_is_told(shop: Shop, table: Table, column: st
     change(shop, table, one_more(column))
     found = counts_every_event(shop.clicks)
     assert tables(found) == {table.id}
-    assert {row["measure"].removesuffix("_micros") for row in found} == {column}
+    assert {row["measure"].removesuffix("_fixed") for row in found} == {column}
     [(side, more), (other, less)] = [
         (row["side"], row[column]) for row in replay_differs(shop.clicks)
     ]

@@ -34,9 +34,9 @@ DAY_S = 86_400
 MESSAGES = 200_000
 """Published windows that one look takes at most, the last ones."""
 
-_MICROS = "sum(round(price * 1000000)::bigint)"
-_BOUGHT = f"coalesce({_MICROS} filter (event_type = 'purchase'), 0)::bigint"
-_SUMMED = "sum(round({} * 1000000)::bigint)::bigint"
+_FIXED = "sum(round(price * 10000)::bigint)"
+_BOUGHT = f"coalesce({_FIXED} filter (event_type = 'purchase'), 0)::bigint"
+_SUMMED = "sum(round({} * 10000)::bigint)::bigint"
 _AT, _MARK = "epoch_ms(event_timestamp)", "epoch_ms(watermark)"
 
 
@@ -76,32 +76,32 @@ _CLAIMS = (
         "event_type",
         {
             "event_count": "sum(event_count)::bigint",
-            "total_value_micros": _SUMMED.format("total_value"),
+            "total_value_fixed": _SUMMED.format("total_value"),
         },
-        {"event_count": "count(*)", "total_value_micros": f"{_MICROS}::bigint"},
+        {"event_count": "count(*)", "total_value_fixed": f"{_FIXED}::bigint"},
     ),
     _Claim(
         c.BRAND_METRICS,
         "event_type",
         {
             "event_count": "sum(event_count)::bigint",
-            "total_value_micros": _SUMMED.format("total_value"),
-            "revenue_micros": _SUMMED.format("revenue"),
+            "total_value_fixed": _SUMMED.format("total_value"),
+            "revenue_fixed": _SUMMED.format("revenue"),
         },
         {
             "event_count": "count(*)",
-            "total_value_micros": f"{_MICROS}::bigint",
-            "revenue_micros": _BOUGHT,
+            "total_value_fixed": f"{_FIXED}::bigint",
+            "revenue_fixed": _BOUGHT,
         },
     ),
     _Claim(
         c.CATEGORY_METRICS,
         "'all'",
         {name: f"sum({name})::bigint" for name in ("events", *_STEPS)}
-        | {"revenue_micros": _SUMMED.format("revenue")},
+        | {"revenue_fixed": _SUMMED.format("revenue")},
         {"events": "count(*)"}
         | {name: f"count_if(event_type = '{kind}')" for name, kind in _STEPS.items()}
-        | {"revenue_micros": _BOUGHT},
+        | {"revenue_fixed": _BOUGHT},
     ),
     _Claim(
         c.EVENT_RATES,
@@ -164,7 +164,7 @@ def counts_every_event(clicks: Subscription) -> Differences:
     """Where the windows of a table, added up, are not the events that it was made of.
 
     Events that came when all their windows were over are in none; every other one counts once in
-    each that was open still. Money is compared in millionths, exactly.
+    each that was open still. Money is compared in ten-thousandths, exactly.
 
     Returns:
         A row for each table, group (event type, or all) and measure that differs: what was

@@ -7,7 +7,8 @@ from tidemill.lake.contracts import Column, Type
 TYPES = ("view", "cart", "purchase")
 """The event types that are counted by name; any other is kept, and counted apart."""
 
-HIGHEST_PRICE = 1e9
+HIGHEST_PRICE = 1e8
+"""So many thousand of it in one window still add up exactly."""
 
 FIELDS = (
     Column("event_time", Type.STRING, "When, as it came: text, or Unix time in s or ms."),

@@ -1,6 +1,7 @@
 """The windows of events: what each table of windows counts and adds up.
 
-Money is added up in whole millionths, so that sums are exact and hang on no order.
+Money is added up in whole ten-thousandths, so that sums are exact and hang on no order. A window's
+sum comes back out of its table to the last of them as long as it is below 2 ** 51 of them, 2e11.
 """
 
 from typing import Any
@@ -8,20 +9,21 @@ from typing import Any
 from tidemill.events import contracts as c
 from tidemill.windows.declare import Session, Sliding, Tumbling, Windows
 
-MICROS = 1_000_000
+PARTS_OF_ONE = 10_000
+"""Of money in a unit of it: four decimals, as SQL's money types have them."""
 SIZE = Tumbling(2_000)
 RATE = Sliding(60_000, 10_000)
 GAP = Session(30 * 60_000)
 
 
-def micros(price: Any) -> Any:
-    """A price in whole millionths."""
-    return (price * MICROS).round().cast("int64")
+def fixed(price: Any) -> Any:
+    """A price as a whole number of ten-thousandths."""
+    return (price * PARTS_OF_ONE).round().cast("int64")
 
 
 def money(amount: Any) -> Any:
-    """Whole millionths as a price."""
-    return amount.cast("float64") / MICROS
+    """Whole ten-thousandths as a price."""
+    return amount.cast("float64") / PARTS_OF_ONE
 
 
 def top_category(category_code: Any) -> Any:
@@ -34,9 +36,9 @@ def is_type(events: Any, name: str) -> Any:
     return (events.event_type == name).ifelse(1, 0).cast("int64")
 
 
-def revenue_micros(events: Any) -> Any:
+def revenue_fixed(events: Any) -> Any:
     """The price of a purchase, 0 of anything else."""
-    return (events.event_type == "purchase").ifelse(micros(events.price), 0).cast("int64")
+    return (events.event_type == "purchase").ifelse(fixed(events.price), 0).cast("int64")
 
 
 def _timed(events: Any, /, **columns: Any) -> Any:
@@ -56,13 +58,13 @@ def _steps(events: Any) -> dict[str, Any]:
         "carts": is_type(events, "cart"),
         "purchases": is_type(events, "purchase"),
         "events": _one(),
-        "revenue_micros": revenue_micros(events),
+        "revenue_fixed": revenue_fixed(events),
     }
 
 
 def _valued(windows: Any) -> Any:
     """With total_value and avg_price."""
-    told = windows.mutate(total_value=money(windows.value_micros))
+    told = windows.mutate(total_value=money(windows.value_fixed))
     return told.mutate(avg_price=told.total_value / told.event_count)
 
 
@@ -70,41 +72,41 @@ EVENT_COUNTS = Windows(
     table=c.EVENT_COUNTS,
     kind=SIZE,
     keys=("event_type",),
-    sums=("event_count", "value_micros"),
+    sums=("event_count", "value_fixed"),
     units=lambda events: _timed(
-        events, event_type=events.event_type, event_count=_one(), value_micros=micros(events.price)
+        events, event_type=events.event_type, event_count=_one(), value_fixed=fixed(events.price)
     ),
     shown=_valued,
-    parts=lambda rows: rows.mutate(value_micros=micros(rows.total_value)),
+    parts=lambda rows: rows.mutate(value_fixed=fixed(rows.total_value)),
 )
 BRAND_METRICS = Windows(
     table=c.BRAND_METRICS,
     kind=SIZE,
     keys=("brand", "event_type"),
-    sums=("event_count", "value_micros", "revenue_micros"),
+    sums=("event_count", "value_fixed", "revenue_fixed"),
     units=lambda events: _timed(
         events,
         brand=events.brand,
         event_type=events.event_type,
         event_count=_one(),
-        value_micros=micros(events.price),
-        revenue_micros=revenue_micros(events),
+        value_fixed=fixed(events.price),
+        revenue_fixed=revenue_fixed(events),
     ),
-    shown=lambda windows: _valued(windows.mutate(revenue=money(windows.revenue_micros))),
+    shown=lambda windows: _valued(windows.mutate(revenue=money(windows.revenue_fixed))),
     parts=lambda rows: rows.mutate(
-        value_micros=micros(rows.total_value), revenue_micros=micros(rows.revenue)
+        value_fixed=fixed(rows.total_value), revenue_fixed=fixed(rows.revenue)
     ),
 )
 CATEGORY_METRICS = Windows(
     table=c.CATEGORY_METRICS,
     kind=SIZE,
     keys=("top_category",),
-    sums=("views", "carts", "purchases", "events", "revenue_micros"),
+    sums=("views", "carts", "purchases", "events", "revenue_fixed"),
     units=lambda events: _timed(
         events, top_category=top_category(events.category_code), **_steps(events)
     ),
-    shown=lambda windows: windows.mutate(revenue=money(windows.revenue_micros)),
-    parts=lambda rows: rows.mutate(revenue_micros=micros(rows.revenue)),
+    shown=lambda windows: windows.mutate(revenue=money(windows.revenue_fixed)),
+    parts=lambda rows: rows.mutate(revenue_fixed=fixed(rows.revenue)),
 )
 EVENT_RATES = Windows(
     table=c.EVENT_RATES,
@@ -119,7 +121,7 @@ VISITS = Windows(
     table=c.VISITS,
     kind=GAP,
     keys=("source", "user_id"),
-    sums=("events", "views", "carts", "purchases", "revenue_micros"),
+    sums=("events", "views", "carts", "purchases", "revenue_fixed"),
     units=lambda events: _timed(
         events.filter(events.user_id.notnull()),
         source=events.source,
@@ -127,10 +129,10 @@ VISITS = Windows(
         **_steps(events),
     ),
     shown=lambda windows: windows.mutate(
-        revenue=money(windows.revenue_micros),
+        revenue=money(windows.revenue_fixed),
         duration_s=(windows.end_ms - windows.start_ms - GAP.gap_ms).cast("float64") / 1000,
     ),
-    parts=lambda rows: rows.mutate(revenue_micros=micros(rows.revenue)),
+    parts=lambda rows: rows.mutate(revenue_fixed=fixed(rows.revenue)),
 )
 LIVE = (EVENT_COUNTS, BRAND_METRICS, CATEGORY_METRICS, EVENT_RATES)
 """Those that follow the topic."""

@@ -20,7 +20,7 @@ SPRING_MS = 1_774_746_000_000
 GAP_MS = 3_000
 
 
-def _stay_units(events: Any) -> Any:
+def _stay_events(events: Any) -> Any:
     import ibis
 
     return events.select(
@@ -28,7 +28,7 @@ def _stay_units(events: Any) -> Any:
         watermark=events.watermark,
         brand=events.brand,
         events=ibis.literal(1, "int64"),
-        revenue_micros=w.revenue_micros(events),
+        revenue_fixed=w.revenue_fixed(events),
     )
 
 
@@ -51,10 +51,10 @@ STAYS = Windows(
     ),
     kind=Session(GAP_MS),
     keys=("brand",),
-    sums=("events", "revenue_micros"),
-    units=_stay_units,
-    shown=lambda windows: windows.mutate(revenue=w.money(windows.revenue_micros)),
-    parts=lambda rows: rows.mutate(revenue_micros=w.micros(rows.revenue)),
+    sums=("events", "revenue_fixed"),
+    units=_stay_events,
+    shown=lambda windows: windows.mutate(revenue=w.money(windows.revenue_fixed)),
+    parts=lambda rows: rows.mutate(revenue_fixed=w.fixed(rows.revenue)),
 )
 """Sessions of a key that may be NULL."""
 
@@ -68,7 +68,7 @@ class Event:
     kind: str
     brand: str | None
     category: str | None
-    micros: int
+    fixed: int
 
     def row(self) -> dict[str, Any]:
         """A row of ``RAW_EVENTS``."""
@@ -79,7 +79,7 @@ class Event:
             "product_id": 1,
             "category_code": self.category,
             "brand": self.brand,
-            "price": self.micros / 1_000_000,
+            "price": self.fixed / 10_000,
             "is_late": self.mark_ms is not None and self.at_ms < self.mark_ms,
             "watermark": None if self.mark_ms is None else instant(self.mark_ms),
             "topic": "t",
@@ -113,7 +113,7 @@ def brands(events: Iterable[Event], closed_ms: int | None) -> list[tuple[Any, ..
             groups.setdefault((start, event.brand, event.kind), []).append(event)
     rows = []
     for (start, brand, kind), found in groups.items():
-        value, revenue = sum(e.micros for e in found) / 1_000_000, bought(found)
+        value, revenue = sum(e.fixed for e in found) / 10_000, bought(found)
         shown = (brand, kind, len(found), value, revenue, value / len(found))
         rows.append(row(start, start + 2_000, shown, start + 2_000, closed_ms))
     return in_order(rows)
@@ -151,7 +151,7 @@ def stays(events: Iterable[Event], closed_ms: int | None) -> list[tuple[Any, ...
 
 
 def bought(events: Sequence[Event]) -> float:
-    return sum(e.micros for e in events if e.kind == "purchase") / 1_000_000
+    return sum(e.fixed for e in events if e.kind == "purchase") / 10_000
 
 
 def row(
@@ -193,7 +193,7 @@ def events(base_ms: int, low_mark_ms: int | None) -> st.SearchStrategy[Event]:
         kind=st.sampled_from(["view", "purchase", "remove_from_cart"]),
         brand=st.sampled_from([None, "a", "O'B\n<b>"]),
         category=st.sampled_from([None, "", "a.b", "c", ".d"]),
-        micros=st.one_of(st.integers(0, 3_000_000_000), st.just(0), st.just(1)),
+        fixed=st.one_of(st.integers(0, 30_000_000), st.just(0), st.just(1)),
     )
 
 

@@ -140,7 +140,7 @@ def test_a_final_window_stays_and_all_of_them_are_those_of_one_pass(
 
 
 def event(at_ms: int, mark_ms: int | None = None, base: int = NOON_MS, **other: Any) -> Event:
-    known: dict[str, Any] = {"kind": "view", "brand": "a", "category": None, "micros": 100_000}
+    known: dict[str, Any] = {"kind": "view", "brand": "a", "category": None, "fixed": 100_000}
     mark = None if mark_ms is None else base + mark_ms
     return Event(base + at_ms, mark, **(known | other))
 

@@ -119,7 +119,7 @@ def test_a_file_is_known_by_its_content_whatever_its_name(desk: Desk) -> None:
         (
             (HEADER + click(price="-1") * 3 + click(user_id="x")).encode(),
             "none of its 4 rows can be used, so nothing was taken: price: expected a number from "
-            "0 to 1000000000, found -1 (line 2, and 2 more like it); user_id: expected a whole "
+            "0 to 100000000, found -1 (line 2, and 2 more like it); user_id: expected a whole "
             "number, found x (line 5)",
         ),
     ],
