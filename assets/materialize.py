@@ -16,9 +16,7 @@ import assets.events_reports
 import assets.forecasts
 import assets.live
 from assets import report
-from resources.clicks import ClicksResource
-from resources.crypto import CryptoResource
-from resources.events import EventsResource
+from resources.home import ClicksResource, CryptoResource, EventsResource
 from tidemill.crypto.forecasting.contracts import TABLES as forecast_tables
 from tidemill.crypto.pending import Live, Months
 from tidemill.errors import InputError

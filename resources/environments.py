@@ -5,11 +5,14 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from resources.clicks import ClicksResource, ShopFilesResource
-from resources.crypto import CryptoResource
-from resources.events import EventsResource
 from resources.exchange import ExchangeResource
-from resources.prices import PricesResource
+from resources.home import (
+    ClicksResource,
+    CryptoResource,
+    EventsResource,
+    PricesResource,
+    ShopFilesResource,
+)
 
 NAMES = ("local", "cluster")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from resources.crypto import CryptoResource
 from resources.exchange import ExchangeResource
+from resources.home import CryptoResource
 from sensors.backfill import DAY_S, Wanted, crypto_backfill, fetch_missing
 from tests.unit.crypto.exchange_server import Fault, Market, Rows, market, refusal, row
 from tidemill import compose

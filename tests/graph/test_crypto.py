@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 import assets.crypto as graph
 from assets import report
 from assets.partitions import months, symbol_months
-from resources.crypto import CryptoResource
+from resources.home import CryptoResource
 from tests.graph.conftest import House, make_all
 from tidemill.crypto import checks
 from tidemill.crypto import contracts as c

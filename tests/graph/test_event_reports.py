@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from assets import events_reports, report
-from resources.events import EventsResource
+from resources.home import EventsResource
 from tests.unit.events.reports.clicks import event
 from tests.unit.events.reports.test_report_build import SOME, land, send
 from tidemill import compose

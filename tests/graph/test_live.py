@@ -12,7 +12,7 @@ import pytest
 import assets.crypto as graph
 import assets.live as live
 from assets import materialize
-from resources.crypto import CryptoResource
+from resources.home import CryptoResource
 from sensors.live_days import new_days
 from tidemill import compose
 from tidemill.commands import run, status

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 import assets.crypto as graph
-from resources.crypto import CryptoResource
+from resources.home import CryptoResource
 from sensors.landing import crypto_inbox, dropped_files, landed_candles
 from tests.graph.conftest import House
 from tidemill.crypto import contracts as c

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
-from tests.integration.desk import Desk, running
+from tests.integration.desk import Desk
 from tests.unit.kafka.messages import NOON_MS, tick
 from tidemill.errors import TidemillError
 from tidemill.kafka import audit, batch, ledger, reader, topics
@@ -28,12 +27,6 @@ from tidemill.kafka.spans import OffsetsLost, Span
 from tidemill.lake import commit, stream
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with running(tmp_path_factory.mktemp("broker") / "kafka") as broker:
-        yield broker
 
 
 @pytest.fixture

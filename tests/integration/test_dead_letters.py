@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tests.integration.desk import Desk, running
+from tests.integration.desk import Desk
 from tests.unit.kafka.messages import NOON_MS, tick
 from tidemill import compose
 from tidemill.errors import TidemillError
@@ -24,12 +23,6 @@ from tidemill.lake.commit import Overtaken
 from tidemill.settings import Settings
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with running(tmp_path_factory.mktemp("broker") / "kafka") as broker:
-        yield broker
 
 
 @pytest.fixture

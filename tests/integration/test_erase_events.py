@@ -1,14 +1,12 @@
 """A user is erased while events are consumed from a real broker, and every offset still adds up."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from tests.integration.desk import running
 from tests.integration.shop import NOON_MS, Shop, click
 from tidemill.engines.duck import DuckEngine
 from tidemill.events import contracts as c
@@ -27,12 +25,6 @@ pytestmark = pytest.mark.integration
 
 USER = 738_291_645
 WINDOWS = (c.EVENT_COUNTS, c.BRAND_METRICS, c.CATEGORY_METRICS, c.EVENT_RATES)
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with running(tmp_path_factory.mktemp("broker") / "kafka") as broker:
-        yield broker
 
 
 @pytest.fixture

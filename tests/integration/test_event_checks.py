@@ -3,7 +3,7 @@
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 from confluent_kafka import Producer
 
-from tests.integration.desk import running
 from tests.integration.shop import NOON_MS, Shop, click
 from tidemill.events import contracts as c
 from tidemill.events.checks_live import counts_every_event, late_not_told, published_differs
@@ -26,12 +25,6 @@ pytestmark = pytest.mark.integration
 
 KINDS = ("view", "cart", "purchase", "x")
 MIDNIGHT_MS = NOON_MS + 12 * 3_600_000
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with running(tmp_path_factory.mktemp("broker") / "kafka") as broker:
-        yield broker
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from confluent_kafka import Producer
 from polars.testing import assert_frame_equal
 
-from tests.integration.desk import running
 from tests.integration.shop import NOON_MS, Shop, click
 from tidemill.events import contracts as c
 from tidemill.events.windows import LIVE
@@ -23,12 +21,6 @@ from tidemill.lake.contracts import polars_schema
 from tidemill.windows.tail import fold_of
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with running(tmp_path_factory.mktemp("broker") / "kafka") as broker:
-        yield broker
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 import assets.live as live
-from resources.crypto import CryptoResource
-from resources.prices import PricesResource
+from resources.home import CryptoResource, PricesResource
 from sensors import upkeep
 from sensors.topics import new_prices
 from tidemill import compose

@@ -8,8 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from assets import events_live, events_reports
-from resources.clicks import ClicksResource
-from resources.events import EventsResource
+from resources.home import ClicksResource, EventsResource
 from sensors import reports, upkeep
 from sensors.topics import new_events
 from tests.integration.shop import NOON_MS, click

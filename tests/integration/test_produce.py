@@ -34,14 +34,6 @@ MINUTES = 1440
 PRICES_TOLD = [{"symbol": "AAAUSDT", "price": "1.5"}, {"symbol": "BBBUSDT", "price": "2.50000000"}]
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("kafka"), free_port())
-    broker.start()
-    yield broker
-    broker.stop()
-
-
 @pytest.fixture
 def fresh(broker: Broker) -> Iterator[Broker]:
     """The broker, with a topic of prices that holds nothing."""

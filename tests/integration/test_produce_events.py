@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -27,7 +26,6 @@ from tidemill.events.topics import EVENTS, TYPES
 from tidemill.kafka import resume, topics
 from tidemill.kafka.broker import Broker
 from tidemill.kafka.topics import Topic
-from tidemill.processes import free_port
 from tidemill.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -43,14 +41,6 @@ from tidemill.cli import main
 main()
 """
 """The command line, with a topic of a test's own."""
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("kafka"), free_port())
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture(scope="module")

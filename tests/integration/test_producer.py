@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,6 @@ from tidemill.kafka.producer import Report, Sender, UnsentError
 from tidemill.processes import free_port
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("kafka"), free_port())
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 def topic(broker: Broker, name: str, partitions: int = 2) -> str:

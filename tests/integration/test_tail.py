@@ -6,7 +6,7 @@ import random
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -33,21 +33,12 @@ from tidemill.kafka.tail import Tail
 from tidemill.lake import duck
 from tidemill.lake.contracts import polars_schema
 from tidemill.lake.store import Lake
-from tidemill.processes import free_port
 
 pytestmark = pytest.mark.integration
 
 START = datetime(2026, 3, 1, 20, tzinfo=UTC)
 SYMBOLS = ("AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT")
 Message = tuple[str, bytes]
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("kafka"), free_port())
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture

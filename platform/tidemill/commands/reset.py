@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from tidemill import compose, instance
 from tidemill.commands import show, up
 from tidemill.errors import InputError, TidemillError
+from tidemill.events.erase import NOTE as ERASING
 from tidemill.settings import Settings
 
 
@@ -31,6 +32,7 @@ def reset(settings: Settings, domain: str) -> None:
         with _held(settings, domain):
             if tables.exists():
                 shutil.rmtree(tables)
+            (settings.landing / domain / ERASING).unlink(missing_ok=True)
     except OSError as error:
         raise TidemillError(
             f"{domain} is not empty: {error}; see that nothing else runs here, and reset it again"
