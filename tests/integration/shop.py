@@ -68,6 +68,7 @@ class Shop:
         """That of a topic that is there, with the same lake."""
         # The messages have times of their own, long ago, by which retention would delete them.
         ours: dict[str, Any] = {"name": name, "retention": timedelta(days=36_500)}
+        ours |= {"ahead_ms": 3_600_000}
         clicks = Subscription(
             Lake(home / "lake", home / "catalogue.duckdb", c.TABLES),
             replace(FEED, topic=replace(EVENTS, **(ours | declared))),

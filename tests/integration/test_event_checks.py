@@ -29,9 +29,9 @@ MIDNIGHT_MS = NOON_MS + 12 * 3_600_000
 
 @pytest.fixture(scope="module")
 def filled(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shop]:
-    """Three batches around midnight with late and dead messages; one partition falls idle."""
+    """Three batches around midnight with late and dead messages; one partition is behind."""
     home = tmp_path_factory.mktemp("filled")
-    shop = Shop.at(broker, home)
+    shop = Shop.at(broker, home, partitions=2)
     for batch in range(3):
         values: list[bytes | None] = [
             click(
@@ -44,9 +44,9 @@ def filled(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
             for n in range(150 * batch, 150 * batch + 150)
         ]
         values.insert(40, b"no JSON")
-        shop.send(values[:100], 1, MIDNIGHT_MS)
+        shop.send(values[:100], 0, MIDNIGHT_MS)
         if batch != 1:
-            shop.send(values[100:], 2, MIDNIGHT_MS)
+            shop.send(values[100:], 1, MIDNIGHT_MS)
         shop.take()
     shop.prove()
     assert shop.query(c.LATE_EVENTS, "select distinct is_counted from {}") == [(False,)]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def shop(broker: Broker, tmp_path: Path) -> Shop:
-    return Shop.at(broker, tmp_path)
+    return Shop.at(broker, tmp_path, partitions=1)
 
 
 def test_a_window_is_provisional_until_the_watermark_passes_it(shop: Shop) -> None:
@@ -113,14 +113,14 @@ def test_what_a_killed_publisher_left_on_its_way_is_not_sent_again(shop: Shop) -
 
 
 def test_pieces_of_any_size_give_the_windows_of_one(broker: Broker, tmp_path: Path) -> None:
-    shops = [Shop.at(broker, tmp_path / str(n)) for n in range(2)]
+    shops = [Shop.at(broker, tmp_path / str(n), partitions=2) for n in range(2)]
     values = [
         click(NOON_MS + 137 * n - 15_000 * (n % 41 == 0), ("view", "cart", "x")[n % 3], price=n / 7)
         for n in range(300)
     ]
     for shop in shops:
-        shop.send(values[:200], partition=1)
-        shop.send(values[200:], partition=2)
+        shop.send(values[:200], partition=0)
+        shop.send(values[200:], partition=1)
     shops[0].take()
     while shops[1].clicks.unread(shops[1].clicks.held()):
         shops[1].take(limit=37)
@@ -131,7 +131,8 @@ def test_pieces_of_any_size_give_the_windows_of_one(broker: Broker, tmp_path: Pa
         shop.prove()
 
 
-def test_the_tail_shows_the_windows_that_the_lake_will_have(shop: Shop) -> None:
+def test_the_tail_shows_the_windows_that_the_lake_will_have(broker: Broker, tmp_path: Path) -> None:
+    shop = Shop.at(broker, tmp_path, partitions=2)
     kinds = ("view", "cart", "purchase")
     values = [
         click(
@@ -142,8 +143,8 @@ def test_the_tail_shows_the_windows_that_the_lake_will_have(shop: Shop) -> None:
     folds = [fold_of(windows, shop.clicks.feed) for windows in LIVE]
     with Tail(shop.clicks, folds, slots=30, rebase_s=0.05) as tail:
         for start in range(0, 900, 300):
-            shop.send(values[start : start + 200], partition=1)
-            shop.send(values[start + 200 : start + 300], partition=2)
+            shop.send(values[start : start + 200], partition=0)
+            shop.send(values[start + 200 : start + 300], partition=1)
             before = seen(shop, tail)
             shop.take()
             after = seen(shop, tail)

@@ -290,7 +290,7 @@ def test_a_lake_rolled_back_under_a_running_stream_ends_it_with_what_to_do(
 def test_spark_makes_the_windows_that_duckdb_makes_of_a_stream_of_events(
     servers: Mapping[str, Any], spark: Any, tmp_path: Path
 ) -> None:
-    in_spark = Shop.on(servers["bootstrap.servers"], tmp_path / "spark")
+    in_spark = Shop.on(servers["bootstrap.servers"], tmp_path / "spark", partitions=2)
     in_duckdb = replace(
         in_spark,
         clicks=replace(in_spark.clicks, lake=Lake(tmp_path / "duck" / "lake", None, events.TABLES)),
@@ -307,8 +307,8 @@ def test_spark_makes_the_windows_that_duckdb_makes_of_a_stream_of_events(
             )
             for n in range(start, start + 200)
         ]
-        in_spark.send([*values[:120], b"{"], partition=1)
-        in_spark.send(values[120:], partition=2)
+        in_spark.send([*values[:120], b"{"], partition=0)
+        in_spark.send(values[120:], partition=1)
         flow.run(is_once=True)
         windowed(in_spark.clicks, SparkEngine("local[2]"))
         in_duckdb.take()

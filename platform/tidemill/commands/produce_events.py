@@ -155,8 +155,8 @@ def _in_time(batches: Iterable[Messages], order: Order, topic: Topic) -> Iterato
         ahead_ms = max(batch.times_ms, default=0) - _now_ms()
         if order.is_restamped and order.speed != "1x" and ahead_ms > topic.ahead_ms:
             raise InputError(
-                f"the next events would be of {ahead_ms // 60_000} minutes from now, and the topic "
-                f"takes {topic.ahead_ms // 60_000}: send them with --speed 1x, as they happen, or "
+                f"the next events would be of {ahead_ms // 1000} seconds from now, and the topic "
+                f"takes {topic.ahead_ms // 1000}: send them with --speed 1x, as they happen, or "
                 "without --restamp"
             )
         yield batch

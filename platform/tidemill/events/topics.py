@@ -25,6 +25,8 @@ FIELDS = (
 
 GRACE_MS = 10_000
 IDLE_MS = 30_000
+AHEAD_MS = 60_000
+"""Each event ahead of the others closes their windows too early, so it cannot be far ahead."""
 
 EVENTS = Topic(
     name="ecommerce-events",
@@ -42,6 +44,7 @@ EVENTS = Topic(
     rules={"event_type is not empty": "trim(event_type) <> ''"},
     grace_ms=GRACE_MS,
     idle_ms=IDLE_MS,
+    ahead_ms=AHEAD_MS,
 )
 ANALYTICS = Topic(
     name="ecommerce-analytics",

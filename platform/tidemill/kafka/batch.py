@@ -123,7 +123,8 @@ class Batch:
         at = stream.reached(self.lake, self.feed.spans, names)  # before what is told of them
         self._stood = {names[name]: offset for name, offset in at.items()}
         self._known = ledger.newest(self.lake, self.feed, self.held)
-        self.closed_ms = ledger.closed_ms(self.lake, self.feed, self.held)
+        self.closed_ms = ledger.closed_ms(self.lake, self.feed, self.held.topic)
+        self._heard = ledger.heard_ms(self.lake, self.feed, self.held)
         for account in self.accounts.values():
             account.newest_ms = self._known.get(account.partition)
 
@@ -180,8 +181,11 @@ class Batch:
         """Where windows are closed up to behind this batch, epoch ms."""
         ends = self._stood | {p: a.stop for p, a in self.accounts.items()}
         newest = self._known | {p: a.newest_ms for p, a in self.accounts.items()}
+        told = {p: self.began_ms for p, a in self.accounts.items() if a.consumed}
+        first_ms = min(self._heard.values(), default=self.began_ms)
+        heard = self._heard | told
         marks = [
-            Mark(newest.get(p), ends.get(p, low) >= high)
+            Mark(newest.get(p), ends.get(p, low) >= high, self.began_ms - heard.get(p, first_ms))
             for p, (low, high) in self.held.marks.items()
         ]
         return closes(self.feed.topic, marks, self.closed_ms)

@@ -13,33 +13,32 @@ class Mark:
     Attributes:
         newest_ms: Its newest event, epoch ms; None before the first.
         is_drained: Whether all that it held when it was asked was read.
+        silent_ms: How long by the clock nothing has come out of it; of one that never had anything,
+            since the topic was first read.
     """
 
     newest_ms: int | None
     is_drained: bool
+    silent_ms: int
 
 
 def closes(topic: Topic, marks: Iterable[Mark], before_ms: int | None) -> int | None:
     """The watermark of all partitions together: the windows that end by then are closed.
 
-    It is the least of theirs. One that was read to its end holds the others up by ``idle_ms`` at
-    most: what comes to it later is then late, which the ledger makes known before it is read.
+    It is the least of theirs. A partition that was read to its end and has been silent for
+    ``idle_ms`` is not waited for: what comes to it later may be late, which the ledger makes known
+    before it is read. One that never had anything is waited for likewise.
 
     Args:
         topic: Says how far a watermark is behind, and how long an idle partition is waited for.
         marks: Of every partition.
         before_ms: Where they were closed up to; it never goes back.
     """
-    found = list(marks)
-    seen = [mark for mark in found if mark.newest_ms is not None]
-    newest = [mark.newest_ms for mark in seen if mark.newest_ms is not None]
-    if topic.idle_ms is None or not newest:
+    if topic.idle_ms is None:
         return before_ms
-    if any(mark.newest_ms is None and not mark.is_drained for mark in found):
-        return before_ms  # its first messages are still to be read
-    floor = max(newest) - topic.idle_ms
-    held = [
-        max(ms, floor) if mark.is_drained else ms for mark, ms in zip(seen, newest, strict=True)
-    ]
-    mark_ms = min(held) - topic.grace_ms
+    waited = [m for m in marks if not (m.is_drained and m.silent_ms >= topic.idle_ms)]
+    newest = [mark.newest_ms for mark in waited if mark.newest_ms is not None]
+    if not newest or len(newest) < len(waited):
+        return before_ms
+    mark_ms = min(newest) - topic.grace_ms
     return mark_ms if before_ms is None else max(before_ms, mark_ms)

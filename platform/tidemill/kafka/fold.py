@@ -152,14 +152,16 @@ def load(
         make = _folded_again if fold.again else _folded_rows
         layers.append(make(lake, feed, fold, slots, held, before.layers[n] if before else None))
     snapshot = lake.snapshot(feed.table)
+    at = common([layer.reached for layer in layers])
+    seen = {(held.topic_id, partition): at.get(partition, -1) for partition in held.marks}
     with lease.reading(lake.root, [(feed.table, snapshot.version)]):
         keys, scanned = _keys(feed, snapshot, before)
     return Base(
         held,
         snapshot,
         tuple(layers),
-        _newest(lake, feed, held, common([layer.reached for layer in layers])),
-        ledger.closed_ms(lake, feed, held),
+        _newest(lake, feed, held, at),
+        ledger.closed_ms(lake, feed, held.topic, seen),
         keys | frozenset(known_keys),
         scanned,
     )

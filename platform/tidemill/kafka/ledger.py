@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import duckdb
 
 EPOCH = datetime(1970, 1, 1)
+NEVER_MS = -9_223_372_036_854_775_807
 
 
 @dataclass
@@ -85,17 +86,55 @@ def newest(lake: Lake, feed: Feed, held: Standing) -> dict[int, int | None]:
         return dict(found.fetchall())
 
 
-def closed_ms(lake: Lake, feed: Feed, held: Standing) -> int | None:
-    """Where the windows of a topic are closed up to, epoch ms; None where nothing is.
+def heard_ms(lake: Lake, feed: Feed, held: Standing) -> dict[int, int]:
+    """When messages of each partition were last committed, epoch ms; those without left out."""
+    with duck.cursor() as con:
+        found = con.execute(
+            f'select "partition", max(epoch_ms(committed_at)) '
+            f"from {lake.snapshot(feed.spans).scan()} where consumed > 0 "
+            f"and topic = {text_literal(held.topic)} "
+            f"and topic_id = {text_literal(held.topic_id)} group by 1"
+        )
+        return dict(found.fetchall())
+
+
+def closed_ms(
+    lake: Lake, feed: Feed, topic: str, reached: Mapping[tuple[str, int], int] | None = None
+) -> int | None:
+    """Up to where the windows of a topic are closed, epoch ms; None where nothing is.
 
     A topic that is made anew under its name goes on with the same windows.
+
+    Args:
+        lake: Where the ledger is.
+        feed: Whose ledger.
+        topic: Its name.
+        reached: By topic id and partition, the offset up to which messages were seen: what later
+            ones close is left out, and nothing is closed that one of them may still change. All
+            were seen of a place that is not in it.
     """
+    each = " or ".join(
+        f'(topic_id = {text_literal(ident)} and "partition" = {part} and "stop" > {at})'
+        for (ident, part), at in (reached or {}).items()
+    )
+    seen = f"(not ({each or 'false'}))"
     with duck.cursor() as con:
-        found: tuple[int | None] | None = con.execute(
-            f"select max(epoch_ms(closed_after)) from {lake.snapshot(feed.spans).scan()} "
-            f"where topic = {text_literal(held.topic)}"
+        found: tuple[int | None, int | None, int] | None = con.execute(
+            f"""
+            select max(epoch_ms(closed_after)) filter ({seen}),
+                   min(coalesce(epoch_ms(closed_before), {NEVER_MS}))
+                       filter (not ({seen}) and consumed > 0),
+                   count_if(not ({seen}) and consumed > 0)
+            from {lake.snapshot(feed.spans).scan()} where topic = {text_literal(topic)}
+            """
         ).fetchone()
-    return found[0] if found else None
+    closed, unseen, n = found or (None, None, 0)
+    if closed is None:
+        return None
+    if not n or unseen is None:
+        return closed  # nothing is still to come
+    # Those still to come were judged by what was closed before them.
+    return None if unseen == NEVER_MS else min(int(closed), int(unseen))
 
 
 def write(

@@ -31,9 +31,8 @@ class Topic:
         partitions: How many.
         retention: How long messages are kept.
         grace_ms: How far the watermark stays behind the newest event of a partition.
-        idle_ms: How far behind the newest event of the topic a partition without new messages may
-            be before windows stop to wait for it; None: nothing waits for a watermark of all
-            partitions.
+        idle_ms: After how long by the clock without a message windows stop to wait for a partition;
+            None: nothing waits for a watermark of all partitions.
         ahead_ms: How far an event's time may be after the message's own.
         max_bytes: The longest message taken.
         has_gaps: Whether offsets may hold no message, as where producers use transactions, whose

@@ -14,6 +14,7 @@ from tidemill import progress
 from tidemill.engines.base import Engine, Source, compiled, spark_ddl
 from tidemill.errors import TidemillError
 from tidemill.kafka.feed import Feed, unpack
+from tidemill.kafka.ledger import closed_ms as closed_in_ledger
 from tidemill.kafka.spans import app_id
 from tidemill.lake import checks, duck, lease, stream
 from tidemill.lake.commit import Overtaken
@@ -143,17 +144,8 @@ def closed_ms(
         names: Topic id and partition by application name.
         reached: The offset reached, by application name.
     """
-    have = " or ".join(
-        f'(topic_id = {text_literal(ident)} and "partition" = {part} '
-        f'and "stop" <= {reached.get(name, -1)})'
-        for name, (ident, part) in names.items()
-    )
-    with duck.cursor() as con:
-        found: tuple[int | None] | None = con.execute(
-            f"select max(epoch_ms(closed_after)) from {lake.snapshot(feed.spans).scan()} "
-            f"where topic = {text_literal(feed.topic.name)} and ({have or 'false'})"
-        ).fetchone()
-    return found[0] if found else None
+    at = {place: reached.get(name, -1) for name, place in names.items()}
+    return closed_in_ledger(lake, feed, feed.topic.name, at)
 
 
 @dataclass
