@@ -131,7 +131,11 @@ def test_windows_that_a_run_left_undone_are_asked_for_without_a_message(
         (request,) = asked(instance, settings, None).run_requests or []
         assert request.run_config == {}
         dg.materialize(
-            [events_live.raw_events, events_live.event_windows],
+            [
+                events_live.raw_events,
+                events_live.event_windows,
+                events_live.ecommerce_analytics,
+            ],
             instance=instance,
             resources=resources(settings),
         )

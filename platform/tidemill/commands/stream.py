@@ -114,9 +114,15 @@ def _windows(settings: Settings, clicks: Subscription) -> Follow:
     engine = compose.engine(settings)
 
     def follow(is_due: bool) -> None:
-        if behind(clicks):
-            windowed(clicks, engine)
+        if not behind(clicks):
+            return
+        windowed(clicks, engine)
+        try:
             published(clicks)
+        except TidemillError as error:  # what is owed is sent the next time
+            if is_due:
+                raise
+            show.marked(show.err, "waits:", str(error), "yellow")
 
     return follow
 

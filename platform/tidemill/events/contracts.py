@@ -164,8 +164,8 @@ LATE_EVENTS = Table(
         Column(
             "is_counted",
             Type.BOOLEAN,
-            "Whether its window of 2 s was open still, so that it is in event_counts, "
-            "brand_metrics and category_metrics; else they were final without it.",
+            "Whether the watermark had not passed its window of 2 s, so that it is in "
+            "event_counts, brand_metrics and category_metrics; else they are without it.",
         ),
         kafka.TOPIC,
         kafka.TOPIC_ID,
@@ -256,7 +256,12 @@ VISITS = Table(
         PURCHASES,
         REVENUE,
         Column("duration_s", Type.DOUBLE, "From the first event to the last.", unit="s", low=0),
-        Column("is_final", Type.BOOLEAN, "Whether no event can join it any more."),
+        Column(
+            "is_final",
+            Type.BOOLEAN,
+            "Whether no event that is in time can join it: the topic's newest is an hour past its "
+            "last one, or it is of files, which are taken as whole.",
+        ),
         WINDOW_DATE,
     ),
     key=("source", "user_id", "window_start"),

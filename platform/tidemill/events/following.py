@@ -27,10 +27,13 @@ def published(clicks: Subscription, topic: Topic = ANALYTICS) -> int:
 
 
 def behind(clicks: Subscription) -> list[str]:
-    """The tables that do not have all rows of ``raw_events``, by id."""
+    """The tables that do not have all rows of ``raw_events``, by id; then, the topic of windows."""
     ledger = standing(clicks.lake, clicks.feed)
     at = {
         follower.table.id: stream.reached(clicks.lake, follower.table, ledger.names)
         for follower in FOLLOWERS
     }
-    return [table for table, reached in at.items() if ledger.behind(reached)]
+    found = [table for table, reached in at.items() if ledger.behind(reached)]
+    if not found and publishing.is_owed(clicks.lake, clicks.feed, PUBLISHED, ANALYTICS):
+        found.append(ANALYTICS.name)
+    return found

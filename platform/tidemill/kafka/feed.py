@@ -160,11 +160,11 @@ def _behind(lake: Lake, feed: Feed) -> dict[str, Moves]:
 
 
 def _ledger(lake: Lake, feed: Feed) -> list[Any]:
-    """Batch, topic_id, partition, start and stop of each span."""
+    """Batch, topic_id, partition, start and stop of each span, in the order of their commits."""
     relation = lake.snapshot(feed.spans).scan()
     return _query(
         f'select batch, topic_id, "partition", "start", "stop" from {relation} '
-        f"where topic = {text_literal(feed.topic.name)}"
+        f"where topic = {text_literal(feed.topic.name)} order by committed_at"
     )
 
 

@@ -101,12 +101,25 @@ def broken_rules(table: Table, con: "duckdb.DuckDBPyConnection", relation: str) 
     return {rule: int(n) for rule, n in zip(rules, found, strict=True) if n}
 
 
-def violations(table: Table, con: "duckdb.DuckDBPyConnection", relation: str) -> dict[str, int]:
-    """``broken_rules``, and the rows whose key another row has."""
+def violations(
+    table: Table, con: "duckdb.DuckDBPyConnection", relation: str, beside: str = ""
+) -> dict[str, int]:
+    """``broken_rules``, and the rows whose key another row has.
+
+    Args:
+        table: Its contract.
+        con: Where the relations can be read.
+        relation: SQL of the rows.
+        beside: SQL of these and others, among which their keys must be alone; empty where there are
+            no others.
+    """
     broken = broken_rules(table, con, relation)
     key = ", ".join(f'"{name}"' for name in table.key)
+    among = relation
+    if beside:  # a hash, as a part of a key may be NULL
+        among = f"(from {beside} where hash({key}) in (select hash({key}) from {relation}))"
     twice = con.execute(
-        f"select coalesce(sum(n - 1), 0)::BIGINT from (select count(*) as n from {relation} "
+        f"select coalesce(sum(n - 1), 0)::BIGINT from (select count(*) as n from {among} "
         f"group by {key} having count(*) > 1)"
     ).fetchone()
     if twice and twice[0]:

@@ -357,15 +357,17 @@ class Lake:
             table: Whose rows.
             partitions: Of the table.
             preview_rows: How many rows to show.
-            files: Look at these alone, where there are any.
+            files: Look at the rows of these alone, where there are any; no other row of the
+                partitions may have a key of theirs.
 
         Returns:
             Broken rows by rule, empty when the contract is kept; and a Markdown table.
         """
         within = self.snapshot(table).within(partitions)
         relation = within.only(lambda f: not files or f.relative in files).scan()
+        beside = within.scan() if files else ""
         with duck.cursor() as con:
-            violations = checks.violations(table, con, relation)
+            violations = checks.violations(table, con, relation, beside)
             return violations, checks.preview(table, con, relation, preview_rows)
 
     def publish(self) -> None:

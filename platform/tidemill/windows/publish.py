@@ -57,6 +57,7 @@ def publish(
         end_ms = _closed(lake, feed, windows)
         if end_ms is None:
             return 0
+        _refuse_partitions(config, topic)
         last = _last(config, topic, kept)
         sending, sent = _sending(kept), 0
         with Sender(config, topic.name) as sender:
@@ -69,16 +70,55 @@ def publish(
         if report.failed:
             raise TidemillError(f"topic {topic.name}: {report.failed} windows were refused")
         sending.unlink(missing_ok=True)
-        if sent and last is not None:
+        if last is not None:
             kept.with_suffix(".part").write_text(json.dumps(last))
             kept.with_suffix(".part").replace(kept)
         return sent
 
 
+def is_owed(lake: Lake, feed: Feed, windows: Sequence[Windows], topic: Topic) -> bool:
+    """Whether there are final windows that ``publish`` has not come to, as the lake has it."""
+    closed = _closed(lake, feed, windows)
+    if closed is None:
+        return False
+    try:
+        last_ms = json.loads((_folder(lake) / f"{topic.name}.json").read_text())[0]
+    except (OSError, ValueError):
+        last_ms = None
+    snapshot = lake.snapshot(windows[0].table)
+    final = snapshot.only(lambda file: file.partition["is_final"] == "true")
+    newest = final.values("date")[-1:]
+    with lease.reading(lake.root, [(snapshot.table, snapshot.version)]), duck.cursor() as con:
+        (found,) = con.execute(
+            "select max(epoch_ms(window_end)) from "
+            f"{final.only(lambda file: file.partition['date'] in newest).scan()} "
+            f"where epoch_ms(window_end) <= {closed}"
+        ).fetchone() or (None,)
+    return found is not None and (last_ms is None or found > last_ms)
+
+
+def _refuse_partitions(config: Mapping[str, Any], topic: Topic) -> None:
+    """See that the order of the topic's messages is one.
+
+    Raises:
+        TidemillError: It has several partitions.
+    """
+    found = topics.described(config)[topic.name]
+    if found != 1:
+        raise TidemillError(
+            f"topic {topic.name}: expected 1 partition, as its order tells what is in it, found "
+            f"{found}; delete the topic, and it is made again with every final window"
+        )
+
+
+def _folder(lake: Lake) -> Path:
+    return lake.root / ".published"
+
+
 @contextmanager
 def _alone(lake: Lake, topic: Topic) -> Iterator[Path]:
     """Hold off other senders; the file that tells what was sent last."""
-    folder = lake.root / ".published"
+    folder = _folder(lake)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{topic.name}.lock").open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -108,8 +148,15 @@ def _last(config: Mapping[str, Any], topic: Topic, kept: Path) -> Place | None:
     else:
         [(first, after)] = topics.offsets(config, topic.name, 1)
     if first < after:
-        told = json.loads(resume.value_at(config, topic.name, 0, after - 1))
-        return told["window_end"], told["table"], told["key"]
+        value = resume.value_at(config, topic.name, 0, after - 1)
+        try:
+            told = json.loads(value)
+            return int(told["window_end"]), str(told["table"]), str(told["key"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise TidemillError(
+                f"topic {topic.name}, offset {after - 1}: expected a window, found {value[:60]!r}; "
+                "something else writes to it. Delete the topic, and it is made again"
+            ) from error
     if after == 0:
         return None
     try:  # retention took all that the topic had

@@ -1,16 +1,20 @@
 """Sessions, visits and cohorts: who came when, and how far they got."""
 
+import random
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from tests.unit.events.reports.clicks import START, event, frame, made
+from tidemill.events import windows
 from tidemill.events.contracts import VISITS
 from tidemill.events.reports.contracts import COHORTS, SESSIONS
 from tidemill.events.reports.transforms import cohorts, sessions, visits
+from tidemill.windows.fold import whole
 
 MINUTE, WEEK = 60, 7 * 86_400
 
@@ -130,6 +134,34 @@ def test_a_visit_of_the_topic_is_final_an_hour_behind_the_watermark(
     found = made(VISITS, visits, [e | {"source": "topic"} for e in (event(), late)])
     assert [row["is_final"] for row in found] == [is_final, False]
     assert all(row["is_final"] for row in made(VISITS, visits, [event(), late]))
+
+
+def test_visits_are_the_session_windows_that_are_declared() -> None:
+    rng = random.Random(5)
+    rows = [
+        event(
+            rng.randrange(86_400_000) / 1000,
+            user_id=rng.choice([None, 1, 2, 3]),
+            event_type=rng.choice(["view", "cart", "purchase", "x"]),
+            price=rng.randrange(10_000) / 100,
+        )
+        for _ in range(400)
+    ]
+
+    def declared(events: Any) -> Any:
+        import ibis
+
+        timed = events.mutate(watermark=ibis.null("timestamp(6)"))
+        never = events.aggregate(n=events.count()).select(closed_ms=ibis.null("int64"))
+        return whole(windows.VISITS, timed, never)
+
+    names = [column.name for column in VISITS.columns if column.name != "is_final"]
+    batch, stream = (
+        pl.DataFrame(made(VISITS, how, rows), infer_schema_length=None).select(names).sort(names)
+        for how in (visits, declared)
+    )
+    assert batch.height > 100
+    assert_frame_equal(batch, stream)
 
 
 def test_users_that_come_back_are_counted_in_each_week_and_empty_weeks_are_there() -> None:
