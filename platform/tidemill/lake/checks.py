@@ -117,7 +117,9 @@ def violations(
     key = ", ".join(f'"{name}"' for name in table.key)
     among = relation
     if beside:  # a hash, as a part of a key may be NULL
-        among = f"(from {beside} where hash({key}) in (select hash({key}) from {relation}))"
+        # A table, as DuckDB 2.0 takes a type in one scan for a column of the other.
+        con.execute(f"create or replace temp table mine as select hash({key}) from {relation}")
+        among = f"(from {beside} where hash({key}) in (from mine))"
     twice = con.execute(
         f"select coalesce(sum(n - 1), 0)::BIGINT from (select count(*) as n from {among} "
         f"group by {key} having count(*) > 1)"

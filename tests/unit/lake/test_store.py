@@ -635,3 +635,15 @@ def test_a_preview_shows_no_personal_column_and_no_markup(tmp_path: Path) -> Non
     assert preview.splitlines() == ["| id | name |", "| --- | --- |", shown]
     log = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
     assert '"maxValues"' in log.replace("\\", "") and "541312140" not in log
+
+
+def test_a_key_that_an_earlier_file_has_is_seen_where_the_new_file_alone_is_looked_at(
+    lake: Lake,
+) -> None:
+    lake.append(PRICES, prices(("A", 1, 1), ("A", 1, 2)), "t/0", 1)
+    first = {file.relative for file in lake.snapshot(PRICES).files}
+    lake.append(PRICES, prices(("A", 1, 2), ("A", 1, 3)), "t/0", 2)
+    second = {file.relative for file in lake.snapshot(PRICES).files} - first
+    violations, preview = lake.inspect(PRICES, [JAN], 5, second)
+    assert violations == {"unique (symbol, month, id)": 1}
+    assert len(preview.splitlines()) == 4
