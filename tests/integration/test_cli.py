@@ -177,7 +177,12 @@ def test_a_table_can_be_seen_as_it_was_and_taken_back(home: Path) -> None:
 
 def test_mistakes_are_told_with_what_there_is(home: Path) -> None:
     for arguments, hint in (
-        (["run", "weather"], "there is: crypto"),
+        (["run", "weather"], "there are crypto, events"),
+        (["run", "events"], "there are no events yet"),
+        (["run", "events", "--symbol", "ABCUSDT"], "has no --symbol"),
+        (["backfill", "events", "--symbol", "ABCUSDT"], "it is for crypto"),
+        (["erase", "events", "--user", "x"], "whole number"),
+        (["produce", "events", "--rate", "0"], "rate"),
         (["run", "crypto.nope"], "raw_candles"),
         (["run", "crypto", "--symbol", "NOPE"], "ABCUSDT"),
         (["run", "crypto", "--engine", "abacus"], "duckdb"),
