@@ -1,14 +1,12 @@
 """What the broker holds against what the lake has: the conservation table and its differences."""
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tidemill import compose
-from tidemill.crypto import checks
-from tidemill.crypto import contracts as c
-from tidemill.kafka import audit
+from tidemill.kafka.feed import Feed
 from tidemill.kafka.spans import Standing
 from tidemill.lake import duck
 from tidemill.lake.contracts import Table, text_literal
@@ -17,6 +15,23 @@ from tidemill.settings import Settings
 
 COUNTS = ("consumed", "good", "late", "duplicate", "dead", "absent", "lost")
 COLUMNS = ("partition", "broker", *COUNTS, "rows")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a trial sends.
+
+    Attributes:
+        file: What is replayed.
+        messages: How many messages it gives, all of them good.
+        late: How many of them come behind the watermark at least, in the order of the file.
+        dead: Messages besides, that cannot be used.
+    """
+
+    file: Path
+    messages: int
+    late: int = 0
+    dead: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,60 +51,55 @@ class Accounts:
     differences: Sequence[str]
 
 
-def is_caught_up(settings: Settings) -> bool:
-    """Whether every message is in the lake, and every day of it in the series."""
-    prices, crypto = compose.live_prices(settings), compose.crypto(settings)
-    if any(lag.messages for lag in prices.lags(prices.held())):
-        return False
-    return not crypto.live().dates and not crypto.unmerged()
+class Domain(Protocol):
+    """A topic that a trial is made on."""
+
+    @property
+    def feed(self) -> Feed:
+        """What takes it."""
+
+    @property
+    def followers(self) -> Sequence[Table]:
+        """The tables that follow the feed's, in the order in which a run writes them."""
+
+    @property
+    def options(self) -> Sequence[str]:
+        """How it is produced, besides the file, the rate and --resume."""
+
+    def write(self, folder: Path, messages: int, rate: float, seed: int) -> Sent:
+        """Write a file of at least so many messages, which happen so many a second."""
+
+    def spoil(self, settings: Settings, sent: Sent, rng: random.Random) -> None:
+        """Send what cannot be used, behind the file."""
+
+    def is_caught_up(self, settings: Settings) -> bool:
+        """Whether every message is in the lake, and in all that is made of it.
+
+        Raises:
+            TidemillError: The broker does not answer.
+        """
+
+    def take(self, settings: Settings, sent: Sent, held: Standing | None = None) -> Accounts:
+        """Compare broker, ledger, rows and what is made of them.
+
+        Args:
+            settings: Of the home.
+            sent: What was sent.
+            held: What the broker holds; it is asked where none is given.
+        """
 
 
-def take(settings: Settings, candles: Path, ticks: int, held: Standing | None = None) -> Accounts:
-    """Compare broker, ledger, rows and days.
-
-    Args:
-        settings: Of the home.
-        candles: The file that was replayed.
-        ticks: How many ticks it gives.
-        held: What the broker holds; it is asked where none is given.
-    """
-    prices, crypto = compose.live_prices(settings), compose.crypto(settings)
-    held = held or prices.held()
-    lines = _lines(prices.lake.snapshot, held)
-    whole = _whole(prices.lake.snapshot(c.LIVE_PRICES).scan())
-    whole |= {"ticks of the file": ticks, "broker": sum(line[1] for line in lines)}
-    found = [
-        f"partition {line[0]}: the broker holds {line[1]}, {name} are {line[at]}"
-        for line in lines
-        for at, name in enumerate(COLUMNS)
-        if name in ("consumed", "good", "rows") and line[at] != line[1]
-    ]
-    found += [
-        f"{name}: expected {ticks}, found {number}"
-        for name, number in whole.items()
-        if number != ticks
-    ]
-    told: dict[str, Sequence[Any]] = {
-        "ledger": audit.faults(prices.lake, prices.feed),
-        "days and ticks": checks.ticks_not_counted(crypto),
-        "days and one pass over their ticks": checks.days_not_replayed(crypto),
-        "series": checks.days_not_merged(crypto),
-        "days and the candles' own": _other_days(
-            prices.lake.snapshot(c.LIVE_DAILY_OHLC).scan(), candles
-        ),
-    }
-    found += [f"{name}: {row}" for name, rows in told.items() for row in rows]
-    return Accounts(held, lines, whole, found)
-
-
-def _lines(snapshot: Callable[[Table], Snapshot], held: Standing) -> list[tuple[int, ...]]:
-    ledger, rows = snapshot(c.CONSUMED_SPANS).scan(), snapshot(c.LIVE_PRICES).scan()
+def lines(
+    snapshot: Callable[[Table], Snapshot], feed: Feed, held: Standing
+) -> list[tuple[int, ...]]:
+    """``COLUMNS`` of each partition."""
+    ledger, had = snapshot(feed.spans).scan(), snapshot(feed.table).scan()
     sums = ", ".join(f"sum({name})::bigint as {name}" for name in COUNTS)
     mine = f"topic = {text_literal(held.topic)} and topic_id = {text_literal(held.topic_id)}"
-    found = _rows(
+    found = rows(
         f"""
         with ledger as (select "partition", {sums} from {ledger} where {mine} group by 1),
-        had as (select "partition", count(*) as n from {rows} where {mine} group by 1)
+        had as (select "partition", count(*) as n from {had} where {mine} group by 1)
         select "partition", {", ".join(f"coalesce({name}, 0)" for name in COUNTS)}, coalesce(n, 0)
         from ledger full join had using ("partition")
         """
@@ -102,36 +112,44 @@ def _lines(snapshot: Callable[[Table], Snapshot], held: Standing) -> list[tuple[
     ]
 
 
-def _whole(rows: str) -> dict[str, int]:
-    ((count, offsets, events),) = _rows(
-        'select count(*), count(distinct (topic, "partition", "offset")), '
-        f"count(distinct (symbol, event_time)) from {rows}"
-    )
-    return {
-        "count(*)": count,
-        "count(distinct (topic, partition, offset))": offsets,
-        "count(distinct (symbol, event_time))": events,
-    }
+def differences(
+    found: Iterable[tuple[int, ...]],
+    sent: Sent,
+    whole: dict[str, int],
+    told: dict[str, Sequence[Any]],
+) -> list[str]:
+    """What does not agree, in words.
+
+    Args:
+        found: ``COLUMNS`` of each partition.
+        sent: What was sent.
+        whole: Figures that should be the number of good messages, by name.
+        told: What other checks found, by name.
+    """
+    wrong, dead = [], 0
+    for line in found:
+        at = dict(zip(COLUMNS, line, strict=True))
+        dead += at["dead"]
+        sums = {
+            "consumed": at["consumed"],
+            "good + late + dead": at["good"] + at["late"] + at["dead"],
+            "rows + dead": at["rows"] + at["dead"],
+        }
+        wrong += [
+            f"partition {at['partition']}: the broker holds {at['broker']}, {name} are {number}"
+            for name, number in sums.items()
+            if number != at["broker"]
+        ]
+    expected = dict.fromkeys(whole, sent.messages) | {"dead": sent.dead}
+    wrong += [
+        f"{name}: expected {expected[name]}, found {number}"
+        for name, number in (whole | {"dead": dead}).items()
+        if number != expected[name]
+    ]
+    return wrong + [f"{name}: {row}" for name, found_ in told.items() for row in found_]
 
 
-def _other_days(days: str, candles: Path) -> list[tuple[Any, ...]]:
-    """The days that are not what the candles of the file say, from either side."""
-    values = "symbol, date, daily_open, daily_high, daily_low, daily_close, ticks, cnt"
-    return _rows(
-        f"""
-        with want as (
-            select symbol, make_timestamp(timestamp * 1000000)::date as date,
-                   arg_min(open, timestamp) as daily_open, max(high) as daily_high,
-                   min(low) as daily_low, arg_max(close, timestamp) as daily_close,
-                   4 * count(*) as ticks, count(*) as cnt
-            from read_csv({text_literal(str(candles))}) group by all
-        ), has as (select {values} from {days})
-        select 'missing', * from (select {values} from want except all from has)
-        union all select 'too many', * from (from has except all select {values} from want)
-        """
-    )
-
-
-def _rows(sql: str) -> list[tuple[Any, ...]]:
+def rows(sql: str) -> list[tuple[Any, ...]]:
+    """Those of a query."""
     with duck.cursor() as con:
         return con.execute(sql).fetchall()

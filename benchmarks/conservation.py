@@ -1,9 +1,9 @@
 """Kills every process of the live path in turn, at random moments, and counts what is there then.
 
-    python benchmarks/conservation.py --messages 1000000 --kills 20 --seed 7
+    python benchmarks/conservation.py events --messages 1000000 --kills 20 --seed 7
 
-A new home gets its own broker, ``tidemill up`` and ``tidemill produce crypto FILE --resume``, all
-as a user starts them, on free ports. While the file's ticks go in, the producer, a run in the
+A new home gets its own broker, ``tidemill up`` and ``tidemill produce DOMAIN FILE --resume``, all
+as a user starts them, on free ports. While the file's messages go in, the producer, a run in the
 middle of its work, the Dagster daemon, the code server, the whole of ``up`` and the broker are
 killed with SIGKILL in turn; what does not come back by itself is started again, as a user would.
 Once the sensors have caught up, the conservation table is printed: what the broker holds beside
@@ -20,18 +20,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 
 from benchmarks import accounts
+from benchmarks.accounts import Domain, Sent
 from benchmarks.live_path import LivePath
-from tidemill.crypto.simulator import Faults, Market, simulate
+from benchmarks.trial_crypto import Ticks
+from benchmarks.trial_events import Clicks
 from tidemill.errors import TidemillError
 from tidemill.processes import free_port
 from tidemill.settings import Settings
 
-CLEAN = Faults(0, 1, 0, 0, 0, 0)
-SYMBOLS = 10
+DOMAINS: dict[str, Domain] = {"crypto": Ticks(), "events": Clicks()}
 KILL_TAKES_S = 20
 """How long a kill and what starts again take on two busy processors, roughly."""
 
@@ -41,11 +41,11 @@ class Trial:
     """What to do.
 
     Attributes:
-        messages: Ticks to send; rounded up to whole candles of each symbol.
+        messages: To send, at least.
         kills: How many processes are killed; each kind once before any comes again.
         seed: Of the data, the order of the kills and their moments.
         minutes: How long it may take after the last kill until all is consumed.
-        seconds: How long the ticks take to be sent where nothing is killed; sets their rate.
+        seconds: How long the messages take to be sent where nothing is killed; sets their rate.
     """
 
     messages: int
@@ -60,29 +60,33 @@ class Outcome:
     """What came of a trial.
 
     Attributes:
+        settings: Of the home.
+        sent: What was sent.
         found: Broker against lake.
         kills: How many, by what was hit.
         produced_s: From the first message until the last one was acknowledged, seconds.
         caught_up_s: From then, and the last kill, until the lake had it all, seconds.
     """
 
+    settings: Settings
+    sent: Sent
     found: accounts.Accounts
     kills: dict[str, int]
     produced_s: float
     caught_up_s: float
 
 
-def run(trial: Trial, home: Path, say: Callable[[str], None]) -> Outcome:
+def run(trial: Trial, home: Path, say: Callable[[str], None], domain: Domain) -> Outcome:
     """Do a trial in a new home.
 
     Raises:
         TimeoutError: The lake has not caught up in time.
     """
-    file, ticks = candles(home / "candles.csv", trial)
+    rate = trial.messages / trial.seconds
     settings = replace(Settings.current(home), lake=home / "lake", kafka_port=free_port())
     rng = random.Random(trial.seed)
-    rate = ticks / trial.seconds
-    path = LivePath(settings, free_port(), file, rate, rng)
+    sent = domain.write(home, trial.messages, rate, trial.seed)
+    path = LivePath(settings, free_port(), domain, sent, rate, rng)
     with path.running():
         began = time.monotonic()
         path.produce()
@@ -90,11 +94,13 @@ def run(trial: Trial, home: Path, say: Callable[[str], None]) -> Outcome:
         while not path.has_produced():
             time.sleep(0.2)
         produced = time.monotonic()
-        say(f"{ticks:,} ticks sent after {produced - began:.0f} s")
-        _wait(settings, produced + 60 * trial.minutes)
+        say(f"{sent.messages:,} messages sent after {produced - began:.0f} s")
+        domain.spoil(settings, sent, rng)
+        _wait(domain, settings, produced + 60 * trial.minutes)
         caught_up = time.monotonic()
-        found = accounts.take(settings, file, ticks)
-    return Outcome(found, dict(sorted(kills.items())), produced - began, caught_up - produced)
+        found = domain.take(settings, sent)
+    took_s, late_s = produced - began, caught_up - produced
+    return Outcome(settings, sent, found, dict(sorted(kills.items())), took_s, late_s)
 
 
 def _kill(
@@ -113,33 +119,18 @@ def _kill(
     return kills
 
 
-def _wait(settings: Settings, deadline: float) -> None:
-    while not _is_caught_up(settings):
+def _wait(domain: Domain, settings: Settings, deadline: float) -> None:
+    while not _is_caught_up(domain, settings):
         if time.monotonic() > deadline:
             raise TimeoutError("the lake has not caught up; see up.log and the Dagster UI's runs")
         time.sleep(1)
 
 
-def _is_caught_up(settings: Settings) -> bool:
+def _is_caught_up(domain: Domain, settings: Settings) -> bool:
     try:
-        return accounts.is_caught_up(settings)
+        return domain.is_caught_up(settings)
     except TidemillError:  # the broker is on its way back
         return False
-
-
-def candles(path: Path, trial: Trial) -> tuple[Path, int]:
-    """Write a file of candles that gives at least so many ticks, and say how many it gives."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    minutes = -(-trial.messages // (4 * SYMBOLS))
-    with path.open("w") as file, tempfile.TemporaryDirectory() as folder:
-        file.write("symbol,timestamp,open,high,low,close,volume\n")
-        for number in range(SYMBOLS):
-            symbol, part = f"SIM{chr(65 + number)}USDT", Path(folder) / f"{number}.csv"
-            market = Market(symbol, date(2026, 1, 5), minutes, 50.0 * (number + 1), "kaggle_eth")
-            simulate(part, market, CLEAN, trial.seed)
-            lines = part.read_text().splitlines(keepends=True)[1:]
-            file.writelines(f"{symbol},{line}" for line in lines)
-    return path, 4 * minutes * SYMBOLS
 
 
 def table(outcome: Outcome) -> Iterator[str]:
@@ -176,6 +167,7 @@ def _folder(home: Path | None) -> Iterator[Path]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The script."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("domain", choices=DOMAINS)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=7)
@@ -192,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _folder(asked.home) as home:
         seconds = asked.seconds or max(10, asked.kills * KILL_TAKES_S)
         trial = Trial(asked.messages, asked.kills, asked.seed, asked.minutes, seconds)
-        outcome = run(trial, home, say)
+        outcome = run(trial, home, say, DOMAINS[asked.domain])
     print("\n".join(table(outcome)))
     return 1 if outcome.found.differences else 0
 

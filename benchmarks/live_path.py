@@ -13,12 +13,21 @@ from typing import IO
 
 import psutil
 
+from benchmarks.accounts import Domain, Sent
 from tidemill import compose
-from tidemill.crypto import contracts as c
+from tidemill.lake.contracts import Table
 from tidemill.settings import Settings
 
 START_S = 180
 APPEARS_S = 60
+
+REFUSED = 2
+"""How a command ends that cannot be done as it was asked for."""
+SENDING = ".published/*.sending"
+"""There while windows are sent."""
+
+Seen = dict[Path, int]
+"""Files and when each was changed, ns."""
 
 
 class LivePath:
@@ -27,18 +36,26 @@ class LivePath:
     Args:
         settings: Of the home; its ``kafka_port`` and the next one are used.
         ui_port: Of the Dagster UI.
-        file: Candles to replay.
+        domain: What is sent and taken.
+        sent: The file to replay.
         rate: Messages a second.
         rng: Says when a kill falls.
     """
 
     def __init__(
-        self, settings: Settings, ui_port: int, file: Path, rate: float, rng: random.Random
+        self,
+        settings: Settings,
+        ui_port: int,
+        domain: Domain,
+        sent: Sent,
+        rate: float,
+        rng: random.Random,
     ) -> None:
         """Nothing starts yet."""
         self.settings = settings
         self.ui_port = ui_port
-        self.file = file
+        self.domain = domain
+        self.sent = sent
         self.rate = rate
         self.rng = rng
         self.environment = os.environ | {
@@ -75,13 +92,20 @@ class LivePath:
     def produce(self) -> None:
         """Start the replay, behind what the topic has."""
         with (self.settings.home / "produce.said").open("ab") as said:
-            arguments = ("produce", "crypto", str(self.file), "--rate", str(self.rate), "--resume")
-            self._producer = self._tidemill(*arguments, "--json", into=said)
+            name = self.domain.feed.table.domain
+            arguments = ("produce", name, str(self.sent.file), "--rate", str(self.rate), "--resume")
+            self._producer = self._tidemill(*arguments, *self.domain.options, "--json", into=said)
 
     def has_produced(self) -> bool:
-        """Whether the replay ended by itself; one that failed is started again."""
+        """Whether the replay ended by itself; one that failed is started again.
+
+        Raises:
+            RuntimeError: It was refused, and would be again.
+        """
         assert self._producer is not None
         code = self._producer.poll()
+        if code == REFUSED:
+            raise RuntimeError(f"produce was refused; see {self.settings.home / 'produce.said'}")
         if code:
             self.produce()
         return code == 0
@@ -100,7 +124,7 @@ class LivePath:
     def kill_producer(self) -> str | None:
         """Kill the replay while it sends, and go on with it."""
         assert self._producer is not None
-        if self._producer.poll() is not None:
+        if self.has_produced():
             return None
         self._producer.kill()
         self._producer.wait()
@@ -108,21 +132,23 @@ class LivePath:
         return "producer"
 
     def kill_run(self) -> str | None:
-        """Kill a run that takes ticks: as soon as it writes, or at any moment of it."""
+        """Kill a run that takes messages: as soon as it writes, or at any moment of it."""
         is_aimed = self.rng.random() < 0.75
-        before = self._files()
+        aim, delay_s = self.rng.choice(self._aims())
+        before, all_before = self._files(aim), self._files(self._all())
         run = self._wait_for_run()
         if run is None:
             return None
         deadline = time.monotonic() + 20
-        while is_aimed and self._files() <= before and time.monotonic() < deadline:
+        while is_aimed and not self._is_changed(aim, before) and time.monotonic() < deadline:
             time.sleep(0.005)
-        time.sleep(self.rng.uniform(0, 0.15 if is_aimed else 5))
-        stage = self._stage(before)
+        time.sleep(self.rng.uniform(0, delay_s if is_aimed else 5))
         family = [run]
         with suppress(psutil.NoSuchProcess):
             family += run.children(recursive=True)
-        return f"run, {stage}" if sum(map(_kill, family)) else None
+        if not sum(map(_kill, family)):
+            return None
+        return f"run, {self._stage(all_before)}"
 
     def kill_up(self) -> str | None:
         """Kill ``up`` alone or with all of its session, then start it again."""
@@ -194,22 +220,50 @@ class LivePath:
                     found.append(process)
         return found
 
-    def _files(self) -> set[Path]:
-        """What is in the folder of live prices, and the commits of the ledger."""
-        lake = self.settings.lake / "crypto"
-        commits = (lake / c.CONSUMED_SPANS.name / "_delta_log").glob("*.json")
-        return {*(lake / c.LIVE_PRICES.name).rglob("*.parquet"), *commits}
+    def _aims(self) -> list[tuple[list[str], float]]:
+        """What a run writes, as patterns of files in the lake, and seconds to let it go on then."""
+        feed = self.domain.feed
+        aims = [([*_parts(feed.table), *_commits(feed.spans)], 0.15)]
+        if self.domain.followers:
+            aims.append(
+                ([name for table in self.domain.followers for name in _commits(table)], 0.5)
+            )
+            aims.append(([SENDING], 0.02))
+        return aims
 
-    def _stage(self, before: set[Path]) -> str:
-        """How far the tables are in what a run writes."""
-        lake = self.settings.lake / "crypto"
-        new = [path for path in self._files() - before if path.suffix == ".json"]
-        if not new:
-            return "rows written" if self._files() > before else "nothing written"
-        last = max(path.stat().st_mtime for path in new)
-        rows = (lake / c.LIVE_PRICES.name / "_delta_log").glob("*.json")
-        is_in = any(path.stat().st_mtime >= last for path in rows)
-        return "rows committed" if is_in else "ledger committed, rows not"
+    def _all(self) -> list[str]:
+        feed = self.domain.feed
+        tables = (feed.table, feed.spans, *self.domain.followers)
+        return [*_parts(feed.table), *(name for t in tables for name in _commits(t)), SENDING]
+
+    def _files(self, patterns: list[str]) -> Seen:
+        """The files of the lake that there are."""
+        found = {}
+        for pattern in patterns:
+            for path in self.settings.lake.glob(pattern):
+                with suppress(FileNotFoundError):
+                    found[path] = path.stat().st_mtime_ns
+        return found
+
+    def _is_changed(self, patterns: list[str], before: Seen) -> bool:
+        return bool(self._files(patterns).items() - before.items())
+
+    def _stage(self, before: Seen) -> str:
+        """How far the tables are in what a run wrote."""
+        new = {path for path, _ in self._files(self._all()).items() - before.items()}
+
+        def is_in(table: Table) -> bool:
+            folder = self.settings.lake / table.domain / table.name / "_delta_log"
+            return any(path.parent == folder for path in new)
+
+        feed, followers = self.domain.feed, self.domain.followers
+        if any(path.match(SENDING) for path in new):
+            return "sending windows"
+        if followers and (done := sum(map(is_in, followers))):
+            return f"{done} of {len(followers)} followers committed"
+        if is_in(feed.spans):
+            return "rows committed" if is_in(feed.table) else "ledger committed, rows not"
+        return "rows written" if new else "nothing written"
 
     def _tidemill(self, *arguments: str, into: IO[bytes] | int) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -229,6 +283,14 @@ class LivePath:
         compose.broker(self.settings).stop()
         for process in self.processes():
             _kill(process)
+
+
+def _parts(table: Table) -> list[str]:
+    return [f"{table.domain}/{table.name}/**/*.parquet"]
+
+
+def _commits(table: Table) -> list[str]:
+    return [f"{table.domain}/{table.name}/_delta_log/*.json"]
 
 
 def _line(process: psutil.Process) -> str:
