@@ -64,9 +64,7 @@ class Clicks:
         clicks = compose.clicks(settings)
         if any(lag.messages for lag in clicks.lags(clicks.held())) or behind(clicks):
             return False
-        return _finals(clicks) == sum(
-            high - low for low, high in spans.standing(clicks.config, ANALYTICS.name).marks.values()
-        )
+        return _finals(clicks) == _published(clicks)
 
     def take(self, settings: Settings, sent: Sent, held: Standing | None = None) -> Accounts:
         """Compare broker, ledger, rows, file, windows and the topic of final ones."""
@@ -162,10 +160,15 @@ def _finals(clicks: Subscription) -> int:
     return sum(_count(clicks, windows.table, "is_final") for windows in PUBLISHED)
 
 
+def _published(clicks: Subscription) -> int:
+    """Messages in the topic of final windows."""
+    marks = spans.standing(clicks.config, ANALYTICS.name).marks
+    return sum(high - low for low, high in marks.values())
+
+
 def _not_published(clicks: Subscription) -> list[str]:
     """The number of final windows, where the topic of them has another one."""
-    has = spans.standing(clicks.config, ANALYTICS.name).marks
-    sent, final = sum(high - low for low, high in has.values()), _finals(clicks)
+    sent, final = _published(clicks), _finals(clicks)
     return [] if sent == final else [f"expected {final}, found {sent}"]
 
 
@@ -181,4 +184,4 @@ def _told(clicks: Subscription, late: int, sent: Sent) -> dict[str, int]:
     for table in c.WINDOWS:
         for name, where in (("final", "is_final"), ("provisional", "not is_final")):
             told[f"{table.name}, {name}"] = _count(clicks, table, where)
-    return told
+    return told | {"final windows published": _published(clicks)}
