@@ -4,20 +4,24 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.integration.desk import Desk
+from tests.integration.shop import NOON_MS as SHOP_MS
+from tests.integration.shop import Shop, click
 from tests.unit.kafka.messages import NOON_MS, tick
 from tidemill import compose
 from tidemill.errors import TidemillError
-from tidemill.kafka import dead, topics
+from tidemill.events import contracts as c
+from tidemill.kafka import dead, resent, topics
 from tidemill.kafka.broker import Broker
 from tidemill.lake.commit import Overtaken
 from tidemill.settings import Settings
@@ -70,21 +74,224 @@ def test_a_letter_goes_back_as_it_came_and_says_where_it_was(desk: Desk) -> None
     assert second.value() == tick("CC", at=NOON_MS + 4)
 
 
-def test_letters_sent_but_not_marked_are_duplicates_of_the_next_replay(
+def killed(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ticks_sent_but_not_marked_are_not_sent_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roomy = with_room(desk, 4)
-
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(dead, "_mark", killed)
         dead.replay(roomy.subscription)
     assert dead.replay(roomy.subscription).sent == 3
     roomy.catch_up()
     counted = roomy.prove()
-    assert (counted["good"], counted["dead"], counted["duplicate"]) == (5, 5, 3)
+    assert (counted["good"], counted["dead"], counted["duplicate"]) == (5, 5, 0)
+
+
+class Clicks:
+    """A shop whose clicks at even prices were dead letters, and are taken by today's rules."""
+
+    def __init__(self, broker: Broker, home: Path, count: int = 12) -> None:
+        """Send clicks in turn to three partitions, and take them by yesterday's rules."""
+        odd = {"price is odd": "price % 2 = 1"}
+        self.prices = [float(n) for n in range(count)]
+        strict = Shop.at(broker, home, rules=odd)
+        self.name = strict.clicks.feed.topic.name
+        for partition in range(3):
+            values = [click(SHOP_MS + n, price=n) for n in range(partition, count, 3)]
+            strict.send(values, partition)
+        strict.take()
+        self.shop = Shop.of(broker.servers, home, self.name)
+        self.dead = count // 2
+
+    def replay(self) -> int:
+        return dead.replay(self.shop.clicks).sent
+
+    def ended(self) -> int:
+        """How many messages the topic was given."""
+        marks = topics.offsets(self.shop.clicks.config, self.name, 3)
+        return sum(after for _, after in marks)
+
+    def marked(self) -> Any:
+        return self.shop.query(c.DEAD_LETTERS, "select count(replayed_at), count(*) from {}")
+
+    def prove(self) -> None:
+        """Each event is in the table once, each letter is marked, and nothing is noted."""
+        self.shop.take()
+        taken = self.shop.query(c.RAW_EVENTS, "select price from {} order by 1")
+        assert [price for (price,) in taken] == self.prices
+        assert self.marked() == [(self.dead, self.dead)]
+        self.shop.prove()
+        assert self.replay() == 0
+        assert not list((self.shop.lake.root / ".replayed").glob("*.sending"))
+
+
+@pytest.fixture
+def clicks(broker: Broker, tmp_path: Path) -> Clicks:
+    return Clicks(broker, tmp_path)
+
+
+def test_clicks_sent_but_not_marked_are_found_and_marked(
+    clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(dead, "_mark", killed)
+            clicks.replay()
+        assert clicks.marked() == [(0, 6)]
+    clicks.shop.take()  # what was sent may be consumed before it is marked
+    assert clicks.replay() == 6
+    assert clicks.ended() == 12 + 6
+    clicks.prove()
+
+
+def test_a_replay_stopped_in_the_midst_of_sending_goes_on_with_the_rest(
+    clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = dead._Sender._handed
+
+    def stops(self: Any, *letter: Any) -> bool:
+        if self.sent == 2:
+            self._producer.flush(30)
+            raise KeyboardInterrupt
+        return real(self, *letter)
+
+    for sent in (2, 4):  # the second one is stopped when it goes on with the rest
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(dead._Sender, "_handed", stops)
+            clicks.replay()
+        assert (clicks.ended(), clicks.marked()) == (12 + sent, [(sent - 2, 6)])
+    assert clicks.replay() == 4
+    assert clicks.ended() == 12 + 6
+    clicks.prove()
+
+
+def test_a_letter_marked_before_keeps_the_time_of_its_mark(
+    clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "unlink", killed)
+        clicks.replay()
+    before = clicks.shop.rows(c.DEAD_LETTERS)
+    assert clicks.marked() == [(6, 6)]
+    assert clicks.replay() == 0
+    assert clicks.shop.rows(c.DEAD_LETTERS) == before
+    clicks.prove()
+
+
+def test_headers_of_others_and_letters_seen_twice_mark_nothing_else(
+    clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(dead, "_mark", killed)
+        clicks.replay()
+    held = clicks.shop.clicks.held()
+    producer = Producer(dict(clicks.shop.clicks.config))
+    names = [b"x", b"\xff/1/2", b"", None, f"{held.topic_id}/0/{10**30}".encode()]
+    # Another home on this broker may have sent the same letter.
+    names += [resent.header(held.topic_id, 0, 0)[1]] * 2
+    for n, name in enumerate(names):
+        value = click(SHOP_MS + n, price=100 + n)
+        producer.produce(clicks.name, value, headers=[(resent.HEADER, name)], timestamp=SHOP_MS)
+        clicks.prices.append(100.0 + n)
+    assert producer.flush(30) == 0
+    assert clicks.replay() == 6
+    clicks.prove()
+
+
+def test_what_comes_late_from_a_killed_replay_is_waited_for(
+    clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(dead._Sender, "_handed", killed)
+        clicks.replay()
+    assert clicks.ended() == 12
+    query = 'select topic_id, "partition", "offset", value from {} order by all'
+    letters = clicks.shop.query(c.DEAD_LETTERS, query)
+    producer = Producer(dict(clicks.shop.clicks.config))
+
+    def comes(_: float) -> None:
+        if letters:
+            *place, value = letters.pop()
+            header = resent.header(*place)
+            producer.produce(clicks.name, value, headers=[header], timestamp=SHOP_MS)
+            assert producer.flush(30) == 0
+
+    monkeypatch.setattr(resent.letters, "__defaults__", (comes,))
+    assert clicks.replay() == 6
+    assert clicks.ended() == 12 + 6
+    clicks.prove()
+
+
+def test_what_retention_took_of_a_killed_replay_is_told(
+    clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(dead, "_mark", killed)
+        clicks.replay()
+    clicks.shop.take()
+    client = AdminClient(dict(clicks.shop.clicks.config))
+    (done,) = client.delete_records([TopicPartition(clicks.name, 1, 5)]).values()
+    done.result()
+    lost = r"offsets 4 to 4 of partition 1 are gone by retention. Delete \S+sending to send again"
+    with pytest.raises(TidemillError, match=lost):
+        clicks.replay()
+    assert clicks.marked() == [(0, 6)]
+
+
+REPLAY = """
+import sys
+import time
+from pathlib import Path
+from tests.integration.shop import Shop
+from tidemill.kafka import dead
+
+servers, home, name = sys.argv[1:]
+real = dead._Sender._handed
+dead._Sender._handed = lambda *letter: time.sleep(0.005) or real(*letter)
+dead.replay(Shop.of(servers, Path(home), name).clicks)
+"""
+
+
+def test_a_replay_killed_in_the_midst_of_sending_doubles_nothing(
+    broker: Broker, tmp_path: Path
+) -> None:
+    clicks = Clicks(broker, tmp_path, 3_000)
+    script = [sys.executable, "-c", REPLAY, broker.servers, str(tmp_path), clicks.name]
+    for _ in range(2):
+        before, deadline = clicks.ended(), time.monotonic() + 60
+        with subprocess.Popen(script) as process:
+            while clicks.ended() < before + 20 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.kill()
+        assert before < clicks.ended() < 3_000 + clicks.dead
+    assert clicks.marked()[0][0] > 0
+    clicks.replay()
+    assert clicks.ended() == 3_000 + clicks.dead
+    clicks.prove()
+
+
+def test_a_second_replay_waits_for_the_first(
+    clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, found = dead._mark, []
+
+    def slow(*asked: Any) -> None:
+        rival = threading.Thread(target=lambda: found.append(clicks.replay()))
+        rival.start()
+        rivals.append(rival)
+        rival.join(3)
+        real(*asked)
+
+    rivals: list[threading.Thread] = []
+    monkeypatch.setattr(dead, "_mark", slow)
+    assert clicks.replay() == 6
+    rivals[0].join(60)
+    assert found == [0]
+    clicks.prove()
 
 
 def test_nothing_is_marked_that_the_broker_did_not_take(

@@ -1,14 +1,16 @@
-"""Dead letters that today's rules take, sent again to their topic as they were."""
+"""Dead letters that today's rules take, sent again to their topic as they were, each once."""
 
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill.engines.duck import connection
 from tidemill.errors import TidemillError
+from tidemill.kafka import resent
 from tidemill.kafka.batch import known_keys
 from tidemill.kafka.consume import refuse_new_keys
 from tidemill.kafka.decode import decode
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-HEADER = "tidemill-replay"
 PATIENCE_S = 60.0
 BATCH_ROWS = 50_000
 BATCH_BYTES = 64 << 20
@@ -33,7 +34,8 @@ class Replayed:
     """What became of the dead letters of a topic that had not been replayed.
 
     Attributes:
-        sent: Sent again, acknowledged and marked.
+        sent: Sent again, acknowledged and marked; with those that a replay before, which came to no
+            end, had sent and not marked.
         left: How many cannot be used still, by reason.
     """
 
@@ -46,19 +48,54 @@ def replay(subscription: Subscription) -> Replayed:
 
     They keep key, value and, where there still is one of that number, partition; the header
     ``tidemill-replay`` says ``topic_id/partition/offset`` of the first one. All are acknowledged
-    before any is marked, so one that is sent and not marked is sent again, and is a duplicate then.
+    before any is marked. Where a replay came to no end between, the next one looks into the topic
+    for what it sent, and marks that first: no letter is sent twice. Another replay into the same
+    topic meanwhile waits for this one.
 
     Raises:
-        TidemillError: The broker did not take all of them; none is marked.
+        TidemillError: The broker did not take all of them, and none is marked; or the topic no
+            longer holds what a replay that came to no end sent.
     """
-    held = subscription.held()
-    left: Counter[str] = Counter()
-    with connection(subscription.memory_limit_mb) as con:
+    with (
+        connection(subscription.memory_limit_mb) as con,
+        resent.alone(subscription.lake, subscription.feed.topic.name) as note,
+    ):
         con.execute(
             'create temp table sent (topic_id varchar, "partition" integer, "offset" bigint)'
         )
-        known = known_keys(subscription.lake, subscription.feed, subscription.known_keys())
-        sender = _Sender(subscription.config, held.topic, frozenset(held.marks))
+        found = _found(con, subscription, note) if note.exists() else 0
+        sent, left = _sent(con, subscription, note)
+        if sent:
+            _mark(con, subscription)
+        note.unlink(missing_ok=True)
+    return Replayed(found + sent, dict(left.most_common()))
+
+
+def _found(con: "duckdb.DuckDBPyConnection", subscription: Subscription, note: Path) -> int:
+    """Mark what a replay that came to no end has sent; how many letters it had not marked."""
+    topic = subscription.feed.topic.name
+    for letters in resent.letters(subscription.config, topic, note):
+        con.register("letters", letters)
+        con.execute("insert into sent from letters")
+    query = f"""
+        select count(*) from {subscription.lake.snapshot(subscription.feed.dead).scan()} d
+        semi join sent s on {_is_sent(topic)} where replayed_at is null
+    """
+    ((found,),) = con.execute(query).fetchall()
+    if found:
+        _mark(con, subscription)
+    con.execute("delete from sent")
+    return int(found)
+
+
+def _sent(
+    con: "duckdb.DuckDBPyConnection", subscription: Subscription, note: Path
+) -> tuple[int, "Counter[str]"]:
+    """Send what can be used, and wait until all of it is there; what is left, by reason."""
+    held = subscription.held()
+    left: Counter[str] = Counter()
+    known = known_keys(subscription.lake, subscription.feed, subscription.known_keys())
+    with _Sender(subscription.config, held.topic, frozenset(held.marks)) as sender:
         for letters in _batches(con, subscription, left):
             decode(con, subscription.feed.topic, letters)
             refuse_new_keys(con, subscription.feed, known)
@@ -66,13 +103,13 @@ def replay(subscription: Subscription) -> Replayed:
             good = [error is None for (error,) in judged]
             left.update(error for (error,) in judged if error is not None)
             usable = letters.filter(good)
+            if usable.height and not sender.sent:
+                resent.begin(note, held)
             sender.send(usable)
             con.register("usable", usable.select("topic_id", "from_partition", "from_offset"))
             con.execute("insert into sent from usable")
         sender.wait()
-        if sender.sent:
-            _mark(con, subscription)
-    return Replayed(sender.sent, dict(left.most_common()))
+    return sender.sent, left
 
 
 def _batches(
@@ -114,7 +151,7 @@ def _batches(
 
 
 class _Sender:
-    """Sends letters and hears of each."""
+    """Sends letters and hears of each; what was not sent by the end of the block never is."""
 
     def __init__(self, config: Mapping[str, Any], topic: str, partitions: frozenset[int]) -> None:
         from confluent_kafka import Producer
@@ -128,11 +165,19 @@ class _Sender:
         self._failed: list[str] = []
         self.sent = 0
 
+    def __enter__(self) -> "_Sender":
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Forget what is still queued: who looks into the topic next must not be overtaken."""
+        self._producer.purge()
+
     def send(self, letters: "pl.DataFrame") -> None:
         """Hand letters over; waits while the queue is full."""
         columns: Sequence[str] = ("topic_id", "from_partition", "from_offset", "key", "value")
         for topic_id, partition, offset, key, value in letters.select(columns).iter_rows():
-            header = (HEADER, f"{topic_id}/{partition}/{offset}".encode())
+            header = resent.header(topic_id, partition, offset)
             place = partition if partition in self._partitions else -1
             while not self._handed(value, key, place, header):
                 self._producer.poll(0.1)
@@ -165,7 +210,7 @@ class _Sender:
                 f"{self._topic}: expected {self.sent} dead letters to be acknowledged, "
                 f"{waiting + len(self._failed)} were not ({reason}); none is marked as replayed. "
                 "See that the broker runs ('tidemill broker status') and ask again: those that "
-                "are there are counted as duplicates then"
+                "are there are found, and not sent twice"
             )
 
     def _hear(self, error: Any, message: Any) -> None:
@@ -174,23 +219,21 @@ class _Sender:
 
 
 def _mark(con: "duckdb.DuckDBPyConnection", subscription: Subscription) -> None:
-    """Note in the table that the letters in ``sent`` were replayed now.
+    """Note in the table that the letters in ``sent`` were replayed now, if they were not before.
 
     Raises:
         Overtaken: Others wrote to the table again and again meanwhile.
     """
     lake, table = subscription.lake, subscription.feed.dead
-    topic = text_literal(subscription.feed.topic.name)
-    con.execute("create temp table marked as select now()::timestamp as instant")
+    is_sent = _is_sent(subscription.feed.topic.name)
+    con.execute("create or replace temp table marked as select now()::timestamp as instant")
     for left in reversed(range(TRIES)):
         before = lake.snapshot(table)
         query = f"""
             select d.* replace (
-                case when s."offset" is null then replayed_at else (select instant from marked) end
-                as replayed_at)
-            from {before.scan()} d left join sent s
-                on d.topic = {topic} and d.topic_id = s.topic_id
-                and d."partition" = s."partition" and d."offset" = s."offset"
+                case when s."offset" is null then replayed_at
+                else coalesce(replayed_at, (select instant from marked)) end as replayed_at)
+            from {before.scan()} d left join (select distinct * from sent) s on {is_sent}
         """
         try:
             lake.replace(
@@ -205,6 +248,14 @@ def _mark(con: "duckdb.DuckDBPyConnection", subscription: Subscription) -> None:
         except Overtaken:
             if not left:
                 raise
+
+
+def _is_sent(topic: str) -> str:
+    """SQL of whether a letter ``d`` of a topic is the one that ``s`` tells of."""
+    return (
+        f"d.topic = {text_literal(topic)} and d.topic_id = s.topic_id "
+        'and d."partition" = s."partition" and d."offset" = s."offset"'
+    )
 
 
 def _stands(lake: Lake, table: Table, version: int) -> bool:

@@ -32,7 +32,7 @@ FETCHING = {
 
 
 def chunks(
-    config: Mapping[str, Any], topic: str, spans: Sequence[Span]
+    config: Mapping[str, Any], topic: str, spans: Sequence[Span], header: str = ""
 ) -> "Iterator[pl.DataFrame]":
     """Read the spans once each, in the order of offsets within a partition.
 
@@ -44,18 +44,19 @@ def chunks(
         config: How clients connect, in librdkafka's names.
         topic: Its name.
         spans: At most one a partition.
+        header: The header that is wanted too.
 
     Yields:
         partition (Int32), offset (Int64), produced_ms (Int64, the message's own time), key and
-        value (Binary, nullable), a row a message: at most about ``CHUNK_MESSAGES`` rows or
-        ``CHUNK_BYTES``, but at least one.
+        value (Binary, nullable), and header (Binary, nullable) where one is wanted; a row a
+        message: at most about ``CHUNK_MESSAGES`` rows or ``CHUNK_BYTES``, but at least one.
 
     Raises:
         OffsetsLost: The broker no longer holds some of it.
         TidemillError: The broker fails, or owes messages and is silent.
     """
     with ThreadPoolExecutor(1, "kafka-reader") as thread:
-        found = _chunks(config, topic, spans)
+        found = _chunks(config, topic, spans, header)
         coming = thread.submit(next, found, None)
         try:
             while (chunk := coming.result()) is not None:
@@ -66,14 +67,15 @@ def chunks(
 
 
 def _chunks(
-    config: Mapping[str, Any], topic: str, spans: Sequence[Span]
+    config: Mapping[str, Any], topic: str, spans: Sequence[Span], header: str
 ) -> "Generator[pl.DataFrame, None, None]":
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer(dict(config) | FETCHING)
     try:
         consumer.assign([TopicPartition(topic, span.partition, span.start) for span in spans])
-        reading = _Reading(topic, {span.partition: span for span in spans if span[1] < span[2]})
+        owed = {span.partition: span for span in spans if span[1] < span[2]}
+        reading = _Reading(topic, owed, header)
         while reading.owed:
             reading.take(consumer)
             if reading.is_full() or (not reading.owed and reading.values):
@@ -85,9 +87,10 @@ def _chunks(
 class _Reading:
     """The messages taken since the last frame, and what is still owed."""
 
-    def __init__(self, topic: str, owed: dict[int, Span]) -> None:
+    def __init__(self, topic: str, owed: dict[int, Span], header: str) -> None:
         self.topic = topic
         self.owed = owed
+        self.header = header
         self.heard = time.monotonic()
         self.largest = CHUNK_BYTES // 100
         self._clear()
@@ -98,6 +101,7 @@ class _Reading:
         self.times: list[int] = []
         self.keys: list[bytes | None] = []
         self.values: list[bytes | None] = []
+        self.headers: list[bytes | None] = []
         self.size = 0
 
     def is_full(self) -> bool:
@@ -139,6 +143,8 @@ class _Reading:
         self.values += values
         keys = [m.key() for m in good]
         self.keys += keys
+        if self.header:
+            self.headers += [dict(m.headers() or ()).get(self.header) for m in good]
         sizes = [len(value) for value in values if value is not None]
         sizes += [len(key) for key in keys if key is not None]
         self.size += sum(sizes)
@@ -186,5 +192,7 @@ class _Reading:
                 "value": pl.Series(self.values, dtype=pl.Binary),
             }
         )
+        if self.header:
+            frame = frame.with_columns(header=pl.Series(self.headers, dtype=pl.Binary))
         self._clear()
         return frame
