@@ -167,3 +167,24 @@ def seen(shop: Shop, tail: Tail) -> dict[str, pl.DataFrame]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return {windows.table.name: tail.windows(windows.table) for windows in LIVE}
+
+
+def test_a_partition_that_never_had_anything_is_waited_for_a_while(
+    broker: Broker, tmp_path: Path
+) -> None:
+    shop = Shop.at(broker, tmp_path, partitions=3, idle_ms=1000)
+    final = "select count(*) from {} where is_final"
+    shop.send([click(NOON_MS), click(NOON_MS + 60_000)], partition=0)
+    shop.send([click(NOON_MS + 60_000)], partition=1)
+    shop.take()
+    assert shop.query(c.EVENT_COUNTS, final) == [(0,)]
+    for second in range(4):  # the others are never silent for so long
+        time.sleep(0.4)
+        shop.send([click(NOON_MS + 61_000 + second)], partition=0)
+        shop.send([click(NOON_MS + 61_000 + second)], partition=1)
+        shop.take()
+    assert shop.query(c.EVENT_COUNTS, final) == [(1,)]
+    shop.send([click(NOON_MS + 30_000)], partition=2)  # it was not waited for any longer
+    shop.take()
+    shop.prove()
+    assert shop.query(c.LATE_EVENTS, "select is_counted from {}") == [(False,)]

@@ -124,7 +124,7 @@ class Batch:
         self._stood = {names[name]: offset for name, offset in at.items()}
         self._known = ledger.newest(self.lake, self.feed, self.held)
         self.closed_ms = ledger.closed_ms(self.lake, self.feed, self.held.topic)
-        self._heard = ledger.heard_ms(self.lake, self.feed, self.held)
+        self._heard = ledger.heard(self.lake, self.feed, self.held)
         for account in self.accounts.values():
             account.newest_ms = self._known.get(account.partition)
 
@@ -182,8 +182,8 @@ class Batch:
         ends = self._stood | {p: a.stop for p, a in self.accounts.items()}
         newest = self._known | {p: a.newest_ms for p, a in self.accounts.items()}
         told = {p: self.began_ms for p, a in self.accounts.items() if a.consumed}
-        first_ms = min(self._heard.values(), default=self.began_ms)
-        heard = self._heard | told
+        first_ms = self.began_ms if self._heard.first_ms is None else self._heard.first_ms
+        heard = {**self._heard.last_ms, **told}
         marks = [
             Mark(newest.get(p), ends.get(p, low) >= high, self.began_ms - heard.get(p, first_ms))
             for p, (low, high) in self.held.marks.items()

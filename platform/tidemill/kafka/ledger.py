@@ -86,16 +86,30 @@ def newest(lake: Lake, feed: Feed, held: Standing) -> dict[int, int | None]:
         return dict(found.fetchall())
 
 
-def heard_ms(lake: Lake, feed: Feed, held: Standing) -> dict[int, int]:
-    """When messages of each partition were last committed, epoch ms; those without left out."""
+@dataclass(frozen=True)
+class Heard:
+    """When messages of a topic came, by the clock, epoch ms.
+
+    Attributes:
+        first_ms: When it was first read; None before.
+        last_ms: When messages of each partition were last committed; those without are left out.
+    """
+
+    first_ms: int | None
+    last_ms: Mapping[int, int]
+
+
+def heard(lake: Lake, feed: Feed, held: Standing) -> Heard:
+    """When messages of a topic came."""
     with duck.cursor() as con:
         found = con.execute(
-            f'select "partition", max(epoch_ms(committed_at)) '
+            'select "partition", min(epoch_ms(committed_at)), max(epoch_ms(committed_at)) '
             f"from {lake.snapshot(feed.spans).scan()} where consumed > 0 "
             f"and topic = {text_literal(held.topic)} "
             f"and topic_id = {text_literal(held.topic_id)} group by 1"
-        )
-        return dict(found.fetchall())
+        ).fetchall()
+    firsts = [first for _, first, _ in found]
+    return Heard(min(firsts, default=None), {part: last for part, _, last in found})
 
 
 def closed_ms(
