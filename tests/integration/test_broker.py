@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
+from tidemill import compose
 from tidemill.errors import TidemillError
 from tidemill.kafka import jars, topics
 from tidemill.kafka.broker import Broker
@@ -155,12 +156,14 @@ def test_the_command_line_starts_shows_and_stops_it(tmp_path: Path) -> None:
     settings = {"TIDEMILL_KAFKA_PORT": str(free_port())}
     started = tidemill(tmp_path, "start", settings=settings)
     try:
-        assert "Topics created: crypto_prices" in started
+        assert all(topic.name in started for topic in compose.TOPICS)
         pid = tidemill(tmp_path, "status", "--json", settings=settings)["pid"]
         assert psutil.pid_exists(pid)
-        (topic,) = tidemill(tmp_path, "topics", "--json", settings=settings)
-        assert (topic["topic"], topic["messages"]) == ("crypto_prices", 0)
-        assert topic["next_offsets"] == [0] * topic["partitions"]
+        found = tidemill(tmp_path, "topics", "--json", settings=settings)
+        assert {topic["topic"] for topic in found} == {topic.name for topic in compose.TOPICS}
+        for topic in found:
+            assert topic["messages"] == 0
+            assert topic["next_offsets"] == [0] * topic["partitions"]
     finally:
         tidemill(tmp_path, "stop", settings=settings)
     assert not psutil.pid_exists(pid)

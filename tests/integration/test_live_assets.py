@@ -223,7 +223,7 @@ def test_days_that_wait_are_asked_for_though_no_message_is_new(settings: Setting
         held = prices.held()
         prices.consume(held, prices.unread(held))
         (request,) = asked(instance, prices, None).run_requests or []
-        assert " days of " in str(request.run_key)
+        assert " days 2024-06-01 of " in str(request.run_key)
         assert made(instance, settings, request.run_config or None).success
         assert not asked(instance, prices, None).run_requests
 

@@ -45,8 +45,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 def send(settings: Settings, *values: bytes) -> None:
     producer = Producer(compose.kafka(settings) | {"acks": "all"})
-    for value in values:
-        producer.produce(EVENTS.name, value)
+    for n, value in enumerate(values):  # windows wait for every partition
+        producer.produce(EVENTS.name, value, partition=n % EVENTS.partitions)
     assert producer.flush(30) == 0
 
 

@@ -141,7 +141,7 @@ def test_the_faults_that_are_told_are_those_that_are_there(desk: Desk, key: str)
                 found["broken"] += 1
                 continue
             types[event["event_type"]] += 1
-            columns = tuple(event[column.name] for column in EVENTS.value)
+            columns = tuple(event.get(column.name) for column in EVENTS.value)
             found["duplicates"] += columns in seen
             seen.add(columns)
             at = ms(event["event_time"])
