@@ -6,7 +6,7 @@ from tidemill.events import contracts as c
 from tidemill.events.topics import EVENTS
 from tidemill.events.windows import SIZE
 from tidemill.kafka.feed import Feed
-from tidemill.windows.fold import epoch_ms, instant
+from tidemill.windows.fold import epoch_ms, floor_ms, instant
 
 
 def raw_events(messages: Any) -> Any:
@@ -40,8 +40,8 @@ def late_events(raw_events: Any) -> Any:
     """Rows of ``LATE_EVENTS``: those that came behind the watermark."""
     late = raw_events.filter(raw_events.is_late)
     at_ms, mark_ms = epoch_ms(late.event_timestamp), epoch_ms(late.watermark)
-    start_ms = at_ms - (at_ms % SIZE.size_ms + SIZE.size_ms) % SIZE.size_ms
-    told = late.mutate(late_ms=mark_ms - at_ms, is_counted=start_ms + SIZE.size_ms > mark_ms)
+    end_ms = floor_ms(at_ms, SIZE.size_ms) + SIZE.size_ms
+    told = late.mutate(late_ms=mark_ms - at_ms, is_counted=end_ms > mark_ms)
     return told.select(*[column.name for column in c.LATE_EVENTS.columns])
 
 

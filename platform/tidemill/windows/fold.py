@@ -21,8 +21,8 @@ def unit_parts(windows: Windows, rows: Any) -> Any:
     kind = windows.kind
     if isinstance(kind, Session):
         alone = units.mutate(start_ms=at_ms, end_ms=at_ms + kind.gap_ms, mark_ms=mark_ms)
-        return _listed(windows, alone.filter(_is_open(alone)))
-    pane_ms = at_ms - (at_ms % kind.slide_ms + kind.slide_ms) % kind.slide_ms
+        return _stretches(windows, kind, alone.filter(_is_open(alone)))
+    pane_ms = floor_ms(at_ms, kind.slide_ms)
     # The windows of a pane end after the mark: all but for late rows, which are few.
     is_whole = (mark_ms < pane_ms + kind.slide_ms).coalesce(True)
     panes = units.mutate(pane_ms=pane_ms, mark_ms=is_whole.ifelse(_null(), mark_ms))
@@ -60,9 +60,11 @@ def table_rows(windows: Windows, parts: Any, closing: Any) -> Any:
     Args:
         windows: The declaration.
         parts: Merged.
-        closing: One row, closed_ms: the watermark of all partitions, NULL where there is none.
+        closing: One row, closed_ms: the watermark of all partitions, NULL where there is none. Or
+            one for each value of those keys that it has too.
     """
-    known = parts.cross_join(closing)
+    shared = [name for name in windows.keys if name in closing.columns]
+    known = parts.join(closing, shared) if shared else parts.cross_join(closing)
     told = known.mutate(
         window_start=instant(known.start_ms),
         window_end=instant(known.end_ms),
@@ -104,6 +106,23 @@ def epoch_ms(at: Any) -> Any:
     # is the second after it. Of whole seconds both give the same.
     seconds = at.truncate("s").epoch_seconds().cast("int64")
     return seconds * 1000 + at.millisecond().cast("int64")
+
+
+def floor_ms(at_ms: Any, size_ms: int) -> Any:
+    """The beginning of the stretch of a size, counted from the epoch on, that an instant is in."""
+    return at_ms - (at_ms % size_ms + size_ms) % size_ms
+
+
+def _stretches(windows: Windows, kind: Session, alone: Any) -> Any:
+    """Parts of rows: those of a stretch of a gap's length are closer than a gap, so they are one.
+
+    What is sorted later is a row a stretch, and not a row an event.
+    """
+    told = alone.mutate(stretch_ms=floor_ms(alone.start_ms, kind.gap_ms))
+    folded = told.group_by(*windows.keys, "stretch_ms").agg(
+        start_ms=told.start_ms.min(), end_ms=told.end_ms.max(), **_added(windows, told)
+    )
+    return _listed(windows, folded)
 
 
 def _sessions(windows: Windows, parts: Any) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 from tidemill.events.contracts import EVENT
 from tidemill.events.reports import common
 from tidemill.events.reports import contracts as r
-from tidemill.events.reports.transforms import MONDAY, top_category
+from tidemill.events.reports.transforms import MONDAY
 from tidemill.events.topics import FIELDS, TYPES
+from tidemill.events.windows import top_category
 from tidemill.lake.contracts import Column, Type
 
 PERSONAL = {column.name for column in EVENT if column.is_personal}
@@ -152,7 +153,7 @@ def profile_values(events: Any) -> Any:
             _spread("event_type", types, types.event_type),
             _spread("hour", hours, hours.hour.cast("string").lpad(2, "0")),
             _spread("weekday", hours, named),
-            _spread("top_category", categories, top_category(categories)),
+            _spread("top_category", categories, top_category(categories.category_code)),
             _spread("brand", top, top.brand),
         ]
     )

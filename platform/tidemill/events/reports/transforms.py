@@ -7,13 +7,12 @@ give the same rows. What sorts is given few rows: events are folded by a hash fi
 from typing import Any
 
 from tidemill.events.reports import common
+from tidemill.events.topics import GRACE_MS
+from tidemill.events.windows import VISITS, top_category
+from tidemill.windows.fold import epoch_ms, whole
 
-GAP_MINUTES = 30
-"""Inactivity that ends a visit."""
-GRACE_S = 10
-"""How far the topic's watermark is behind its newest event."""
-SETTLED_MINUTES = 60
-"""After the last event of a visit of the topic, until the watermark makes it final."""
+NEVER_ENDING_MS = 1 << 62
+"""A watermark that has passed all windows."""
 MONDAY = 3
 """From the Monday of the week of 1970-01-01, a Thursday, to that day."""
 
@@ -27,12 +26,7 @@ def brand_report(events: Any) -> Any:
 def category_report(events: Any) -> Any:
     """Counts, revenue and rates of each category; rows of ``CATEGORY_REPORT``."""
     found = events.group_by("source", "category_code").agg(**common.counted(events))
-    return _ranked(found.mutate(top_category=top_category(found)), "category_code")
-
-
-def top_category(table: Any) -> Any:
-    """The first part of ``category_code``."""
-    return table.category_code.re_extract("^[^.]*", 0)
+    return _ranked(found.mutate(top_category=top_category(found.category_code)), "category_code")
 
 
 def funnel(events: Any) -> Any:
@@ -114,49 +108,19 @@ def sessions(events: Any) -> Any:
 
 
 def visits(events: Any) -> Any:
-    """Events of a user with less than 30 minutes between one and the next; rows of ``VISITS``."""
+    """Events of a user with less than 30 minutes between one and the next; rows of ``VISITS``.
+
+    Of the topic those are final that the watermark has closed; files are taken as whole.
+    """
     import ibis
 
-    known = events.filter(events.user_id.notnull())
-    # Two events of one half hour are less than 30 minutes apart, whatever lies between them, so
-    # half hours are folded first, and only they are sorted.
-    half_hour = (common.minute(known.event_timestamp) // GAP_MINUTES).cast("int64")
-    folded = known.group_by("source", "user_id", half_hour=half_hour).agg(
-        **common.counted(known),
-        first_at=known.event_timestamp.min(),
-        last_at=known.event_timestamp.max(),
+    newest = events.group_by("source").agg(newest_ms=epoch_ms(events.event_timestamp).max())
+    watermark_ms = newest.newest_ms - GRACE_MS
+    closing = newest.select(
+        "source", closed_ms=(newest.source == "topic").ifelse(watermark_ms, NEVER_ENDING_MS)
     )
-    by_user = ibis.window(group_by=["source", "user_id"], order_by="half_hour")
-    timed = folded.mutate(
-        first_ms=common.milliseconds(folded.first_at), last_ms=common.milliseconds(folded.last_at)
-    )
-    before = timed.last_ms.lag().over(by_user)
-    is_new = (timed.first_ms - before >= GAP_MINUTES * 60_000).coalesce(True)
-    marked = timed.mutate(is_new=is_new.cast("int64"))
-    so_far = ibis.cumulative_window(group_by=["source", "user_id"], order_by="half_hour")
-    numbered = marked.mutate(nth=marked.is_new.sum().over(so_far))
-    found = numbered.group_by("source", "user_id", "nth").agg(
-        **common.added(numbered),
-        window_start=numbered.first_at.min(),
-        last_at=numbered.last_at.max(),
-    )
-    newest = events.group_by("source").agg(newest=events.event_timestamp.max())
-    found = found.join(newest, "source")
-    settled = found.last_at + ibis.interval(seconds=SETTLED_MINUTES * 60 + GRACE_S)
-    return found.select(
-        "source",
-        "user_id",
-        "window_start",
-        window_end=found.last_at + ibis.interval(seconds=GAP_MINUTES * 60),
-        events=found.events,
-        views=found.views,
-        carts=found.carts,
-        purchases=found.purchases,
-        revenue=common.amount(found.revenue),
-        duration_s=_seconds(found.window_start, found.last_at),
-        is_final=(found.source != "topic") | (found.newest >= settled),
-        date=found.window_start.date(),
-    )
+    timed = events.mutate(watermark=ibis.null("timestamp(6)"))
+    return whole(VISITS, timed, closing)
 
 
 def cohorts(events: Any) -> Any:

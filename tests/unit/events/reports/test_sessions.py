@@ -7,14 +7,11 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from polars.testing import assert_frame_equal
 
 from tests.unit.events.reports.clicks import START, event, frame, made
-from tidemill.events import windows
 from tidemill.events.contracts import VISITS
 from tidemill.events.reports.contracts import COHORTS, SESSIONS
 from tidemill.events.reports.transforms import cohorts, sessions, visits
-from tidemill.windows.fold import whole
 
 MINUTE, WEEK = 60, 7 * 86_400
 
@@ -136,7 +133,7 @@ def test_a_visit_of_the_topic_is_final_an_hour_behind_the_watermark(
     assert all(row["is_final"] for row in made(VISITS, visits, [event(), late]))
 
 
-def test_visits_are_the_session_windows_that_are_declared() -> None:
+def test_visits_are_what_going_through_each_users_events_one_by_one_finds() -> None:
     rng = random.Random(5)
     rows = [
         event(
@@ -147,21 +144,34 @@ def test_visits_are_the_session_windows_that_are_declared() -> None:
         )
         for _ in range(400)
     ]
-
-    def declared(events: Any) -> Any:
-        import ibis
-
-        timed = events.mutate(watermark=ibis.null("timestamp(6)"))
-        never = events.aggregate(n=events.count()).select(closed_ms=ibis.null("int64"))
-        return whole(windows.VISITS, timed, never)
-
-    names = [column.name for column in VISITS.columns if column.name != "is_final"]
-    batch, stream = (
-        pl.DataFrame(made(VISITS, how, rows), infer_schema_length=None).select(names).sort(names)
-        for how in (visits, declared)
-    )
-    assert batch.height > 30
-    assert_frame_equal(batch, stream)
+    found: list[tuple[int, datetime, datetime, int, int, float]] = []
+    for user in (1, 2, 3):
+        of_user = sorted(
+            (row for row in rows if row["user_id"] == user), key=lambda row: row["event_timestamp"]
+        )
+        for row in of_user:
+            at, bought = row["event_timestamp"], row["event_type"] == "purchase"
+            price = row["price"] if bought else 0.0
+            if found and found[-1][0] == user and at - found[-1][2] < timedelta(minutes=30):
+                _, first, _, events, purchases, revenue = found.pop()
+                found.append(
+                    (user, first, at, events + 1, purchases + bought, round(revenue + price, 2))
+                )
+            else:
+                found.append((user, at, at, 1, int(bought), price))
+    told = [
+        (
+            row["user_id"],
+            row["window_start"],
+            row["window_end"] - timedelta(minutes=30),
+            row["events"],
+            row["purchases"],
+            row["revenue"],
+        )
+        for row in made(VISITS, visits, rows)
+    ]
+    assert len(told) > 30
+    assert found == sorted(told, key=lambda visit: visit[:2])
 
 
 def test_users_that_come_back_are_counted_in_each_week_and_empty_weeks_are_there() -> None:
