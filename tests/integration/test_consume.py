@@ -174,7 +174,9 @@ def test_batches_that_a_crash_left_behind_are_rolled_forward_in_their_order(
     }
     told = feeds._ledger
     with monkeypatch.context() as shuffled:
-        shuffled.setattr(feeds, "_ledger", lambda lake, feed: sorted(told(lake, feed))[::-1])
+        shuffled.setattr(
+            feeds, "_ledger", lambda lake, feed, where: sorted(told(lake, feed, where))[::-1]
+        )
         shuffled.setattr(feeds, "_staged", feeds._staged)
         assert feeds.roll_forward(desk.lake, desk.feed) == 3
     assert desk.prove()["good"] == 90

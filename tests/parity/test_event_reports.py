@@ -18,6 +18,7 @@ from tidemill.events import contracts as c
 from tidemill.events.reports import anomalies, profile, transforms
 from tidemill.events.reports import contracts as r
 from tidemill.events.reports.build import Events, OfEvents
+from tidemill.events.topics import HIGHEST_PRICE
 from tidemill.lake.contracts import Table, Type, polars_schema
 from tidemill.lake.store import Lake
 
@@ -136,3 +137,18 @@ def test_both_engines_give_the_same_report(case: str, spark: Any, tmp_path: Path
         assert duck == by_spark(spark_text, frames, spark, tmp_path)
 
     holds()
+
+
+@pytest.mark.parametrize("case", ["brand_report", "sessions", "visits", "profile_numbers"])
+def test_a_hundred_thousand_purchases_at_the_highest_price_add_up_on_both_engines(
+    case: str, spark: Any, tmp_path: Path
+) -> None:
+    transform = OfEvents(CASES[case])
+    one = frame(c.RAW_EVENTS, [burst()[0] | {"event_type": "purchase", "price": HIGHEST_PRICE}])
+    frames = {
+        "file_events": frame(c.FILE_EVENTS, []),
+        "raw_events": pl.concat([one] * 100_000),
+    }
+    duck = by_duckdb(compiled(transform, INPUTS, "duckdb"), frames)
+    assert 1e13 in duck[0] or HIGHEST_PRICE in duck[0]
+    assert duck == by_spark(spark_sql(transform, INPUTS), frames, spark, tmp_path)

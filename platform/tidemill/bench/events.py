@@ -182,7 +182,7 @@ def backlog(settings: Settings, events: int, batch: int) -> Iterator[Backlog]:
     try:
         yield Backlog(settings, config, topic, events, batch)
     finally:
-        events_tail.drop(config, topic.name)
+        topics.delete(config, topic.name)
 
 
 @dataclass(frozen=True)

@@ -127,15 +127,7 @@ def measured(settings: Settings, rate: int, seconds: float = SECONDS) -> Measure
             _refuse_others(tail, count)
         return _told(_sent(config, topic, count), looked, finals)
     finally:
-        drop(config, topic.name)
-
-
-def drop(config: Mapping[str, Any], name: str) -> None:
-    """Delete a topic."""
-    from confluent_kafka.admin import AdminClient
-
-    client = AdminClient({**config, "log_level": 0})
-    client.delete_topics([name])[name].result()
+        topics.delete(config, topic.name)
 
 
 def _clicks(settings: Settings, config: Mapping[str, Any], topic: Topic) -> Subscription:

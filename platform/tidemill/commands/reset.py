@@ -7,13 +7,16 @@ from tidemill import compose, instance
 from tidemill.commands import show, up
 from tidemill.errors import InputError, TidemillError
 from tidemill.events.erase import NOTE as ERASING
+from tidemill.events.topics import ANALYTICS
 from tidemill.settings import Settings
+from tidemill.windows import publish
 
 
 def reset(settings: Settings, domain: str) -> None:
     """Delete the tables of a domain and what landed; other domains and all runs stay.
 
-    So do the files in the inbox and those refused, which exist nowhere else.
+    So do the files in the inbox and those refused, which exist nowhere else, and the topics, but
+    for that of final windows, which is made anew with the windows.
 
     Args:
         settings: Whose home.
@@ -33,6 +36,8 @@ def reset(settings: Settings, domain: str) -> None:
             if tables.exists():
                 shutil.rmtree(tables)
             (settings.landing / domain / ERASING).unlink(missing_ok=True)
+            if domain == "events":
+                publish.forget(compose.lake(settings), ANALYTICS)
     except OSError as error:
         raise TidemillError(
             f"{domain} is not empty: {error}; see that nothing else runs here, and reset it again"

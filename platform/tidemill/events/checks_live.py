@@ -4,7 +4,8 @@ A table that follows ``raw_events`` may be behind it, so each is held against th
 offsets that its own version has reached. The queries share nothing with the windows' transforms.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from tidemill.kafka.topics import Topic
 from tidemill.lake import duck, lease, stream
 from tidemill.lake.contracts import Table, text_literal
 from tidemill.lake.snapshot import File, Snapshot
+from tidemill.windows import publish
 from tidemill.windows.follow import standing
 from tidemill.windows.publish import messages_sql
 
@@ -33,6 +35,7 @@ Differences = list[dict[str, Any]]
 DAY_S = 86_400
 MESSAGES = 200_000
 """Published windows that one look takes at most, the last ones."""
+PATIENCE_S = 300.0
 
 _FIXED = "sum(round(price * 10000)::bigint)"
 _BOUGHT = f"coalesce({_FIXED} filter (event_type = 'purchase'), 0)::bigint"
@@ -214,16 +217,21 @@ def late_not_told(clicks: Subscription) -> Differences:
 
 
 def published_differs(
-    clicks: Subscription, topic: Topic = ANALYTICS, limit: int = MESSAGES
+    clicks: Subscription,
+    topic: Topic = ANALYTICS,
+    limit: int = MESSAGES,
+    patience_s: float = PATIENCE_S,
 ) -> Differences:
     """Where the topic of final windows does not hold each of them once, as the tables have it.
 
-    Final windows behind the last one that was published are on their way, and not told of.
+    Final windows behind the last one that was published are on their way, and not told of before
+    ``patience_s``.
 
     Args:
         clicks: Has the tables and the broker.
         topic: Where the windows were published.
         limit: Messages to look at, the last ones.
+        patience_s: How long after it was committed a final window may be on its way.
 
     Returns:
         Each message or window that only one side has, with the side: table, key and window_end in
@@ -236,18 +244,23 @@ def published_differs(
 
     low, high = spans.standing(clicks.config, topic.name).marks[0]
     first = max(low, high - limit)
-    if first == high:
-        return []
-    found = reader.chunks(clicks.config, topic.name, [Span(0, first, high)])
+    place = 'row(end_ms, "table", "key")'
     with duck.cursor() as con:
-        con.register("messages", pl.concat(found).to_arrow())
+        con.execute("create temp table messages (value blob)")
+        if first < high:
+            found = reader.chunks(clicks.config, topic.name, [Span(0, first, high)])
+            con.register("read", pl.concat(found).to_arrow())
+            con.execute("insert into messages select value from read")
         con.execute(_SENT)
         ends = con.execute("select min(end_ms), max(end_ms) from sent").fetchone() or (None, None)
-        place = 'row(end_ms, "table", "key")'
-        with _final(clicks, *ends) as windows:
+        last = f"(select max({place}) from sent)"
+        if first == high and high and (sent := publish.last_sent(clicks.lake, topic)):
+            # Retention took all of them; the lake has noted which one was the last.
+            last = f"row({sent[0]}::bigint, {text_literal(sent[1])}, {text_literal(sent[2])})"
+        with _final(clicks, *ends) as between, _overdue(clicks, ends[1], patience_s) as overdue:
             return sides(
-                f"from {windows} where {place} between (select min({place}) from sent) "
-                f"and (select max({place}) from sent)",
+                f"from {between} where {place} between (select min({place}) from sent) and {last} "
+                f"union all from {overdue} where ({place} > {last}) is not false",
                 "from sent",
                 'end_ms, "table", "key"',
                 con,
@@ -273,8 +286,29 @@ def _final(clicks: Subscription, low_ms: int | None, high_ms: int | None) -> Ite
     def is_near(file: File) -> bool:
         return file.partition["is_final"] == "true" and since <= file.partition["date"] <= until
 
+    with _messages(clicks, is_near) as found:
+        yield found
+
+
+@contextmanager
+def _overdue(clicks: Subscription, since_ms: int | None, patience_s: float) -> Iterator[str]:
+    """SQL of final windows as messages: those that end after an instant, committed long ago."""
+    since = str(datetime.fromtimestamp((since_ms or 0) / 1000 - DAY_S, UTC).date())
+    before_ms = (time.time() - patience_s) * 1000
+
+    def is_old(file: File) -> bool:
+        is_after = since_ms is None or file.partition["date"] >= since
+        return file.partition["is_final"] == "true" and is_after and file.modified_ms < before_ms
+
+    with _messages(clicks, is_old) as found:
+        yield found
+
+
+@contextmanager
+def _messages(clicks: Subscription, is_wanted: Callable[[File], bool]) -> Iterator[str]:
+    """SQL of the windows of some files as messages."""
     found = [(windows, clicks.lake.snapshot(windows.table)) for windows in PUBLISHED]
-    parts = [messages_sql(windows, snapshot.only(is_near).scan()) for windows, snapshot in found]
+    parts = [messages_sql(windows, snapshot.only(is_wanted).scan()) for windows, snapshot in found]
     with lease.reading(clicks.lake.root, [(w.table, s.version) for w, s in found]):
         yield f"({' union all '.join(parts)})"
 

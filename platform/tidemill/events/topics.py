@@ -10,6 +10,10 @@ TYPES = ("view", "cart", "purchase")
 HIGHEST_PRICE = 1e8
 """So many thousand of it in one window still add up exactly."""
 
+TEXTS = ("event_time", "event_type", "category_code", "brand", "user_session")
+LONGEST_BYTES = 10_000
+"""Of each text: a window tells its keys twice, in a message that a broker must take."""
+
 FIELDS = (
     Column("event_time", Type.STRING, "When, as it came: text, or Unix time in s or ms."),
     Column("event_type", Type.STRING, "view, cart, purchase, or another one."),
@@ -41,7 +45,12 @@ EVENTS = Topic(
     event_ms=event_ms_sql("event_time"),
     times=FORMS,
     loose=("event_time",),
-    rules={"event_type is not empty": "trim(event_type) <> ''"},
+    rules={
+        "event_type is not empty": "trim(event_type) <> ''",
+        f"at most {LONGEST_BYTES} bytes in each text": " and ".join(
+            f"coalesce(strlen({name}), 0) <= {LONGEST_BYTES}" for name in TEXTS
+        ),
+    },
     grace_ms=GRACE_MS,
     idle_ms=IDLE_MS,
     ahead_ms=AHEAD_MS,

@@ -1,29 +1,14 @@
-"""The windows of events: what each table of windows counts and adds up.
-
-Money is added up in whole ten-thousandths, so that sums are exact and hang on no order. A window's
-sum comes back out of its table to the last of them as long as it is below 2 ** 51 of them, 2e11.
-"""
+"""The windows of events: what each table of windows counts and adds up."""
 
 from typing import Any
 
 from tidemill.events import contracts as c
+from tidemill.events.money import fixed, money
 from tidemill.windows.declare import Session, Sliding, Tumbling, Windows
 
-PARTS_OF_ONE = 10_000
-"""Of money in a unit of it: four decimals, as SQL's money types have them."""
 SIZE = Tumbling(2_000)
 RATE = Sliding(60_000, 10_000)
 GAP = Session(30 * 60_000)
-
-
-def fixed(price: Any) -> Any:
-    """A price as a whole number of ten-thousandths."""
-    return (price * PARTS_OF_ONE).round().cast("int64")
-
-
-def money(amount: Any) -> Any:
-    """Whole ten-thousandths as a price."""
-    return amount.cast("float64") / PARTS_OF_ONE
 
 
 def top_category(category_code: Any) -> Any:

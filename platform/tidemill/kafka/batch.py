@@ -181,7 +181,7 @@ class Batch:
         """Where windows are closed up to behind this batch, epoch ms."""
         ends = self._stood | {p: a.stop for p, a in self.accounts.items()}
         newest = self._known | {p: a.newest_ms for p, a in self.accounts.items()}
-        told = {p: self.began_ms for p, a in self.accounts.items() if a.consumed}
+        told = {p: self.began_ms for p, a in self.accounts.items() if a.consumed > a.dead}
         first_ms = self.began_ms if self._heard.first_ms is None else self._heard.first_ms
         heard = {**self._heard.last_ms, **told}
         marks = [

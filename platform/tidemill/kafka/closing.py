@@ -13,7 +13,7 @@ class Mark:
     Attributes:
         newest_ms: Its newest event, epoch ms; None before the first.
         is_drained: Whether all that it held when it was asked was read.
-        silent_ms: How long by the clock nothing has come out of it; of one that never had anything,
+        silent_ms: How long by the clock no event has come out of it; of one that never had any,
             since the topic was first read.
     """
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from tidemill.kafka import batch as batches
 from tidemill.kafka import reader
 from tidemill.kafka.batch import Batch, taken
-from tidemill.kafka.decode import LAST_MS, decode
+from tidemill.kafka.decode import decode
 from tidemill.kafka.feed import Feed
 from tidemill.kafka.judge import between, judge, nothing, taken_sql
 from tidemill.kafka.ledger import Account
 from tidemill.kafka.spans import Span, Standing, refuse_another
+from tidemill.kafka.topics import LAST_MS
 from tidemill.lake.contracts import text_literal
 from tidemill.lake.store import Lake
 

@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tidemill.errors import ContractError
-from tidemill.kafka.topics import Topic
+from tidemill.kafka.topics import FIRST_MS, LAST_MS, YEARS, Topic
 from tidemill.lake.contracts import Column, Type, text_literal
 
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ _JSON_TYPES = {
     Type.BOOLEAN: ("true or false", ("BOOLEAN",)),
 }
 _SHOWN = 60
-FIRST_MS = -62_135_596_800_000
-"""The first and the last millisecond of the years 1 to 9999, which dates can have."""
-LAST_MS = 253_402_300_799_999
-
 _WORDS = {
     "VARCHAR": "text",
     "DOUBLE": "number",
@@ -186,8 +182,8 @@ def _rules(topic: Topic) -> list[str]:
         )
     for name, sql in ((f"{topic.event_time}", "event_ms"), ("message''s own time", "produced_ms")):
         found.append(
-            f"when {sql} not between {FIRST_MS} and {LAST_MS} then '{name}: expected a time in the "
-            f"years 1 to 9999, found ' || {sql}"
+            f"when {sql} not between {FIRST_MS} and {LAST_MS} then '{name}: expected a time in "
+            f"{YEARS}, found ' || {sql}"
         )
     ahead = f"produced_ms >= 0 and event_ms > produced_ms + {topic.ahead_ms}"
     found.append(

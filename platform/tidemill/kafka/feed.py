@@ -148,33 +148,43 @@ def unpack(packed: str) -> list[list[NewFile]]:
 
 def _behind(lake: Lake, feed: Feed) -> dict[str, Moves]:
     """The offsets of each batch in the ledger that rows or dead letters have not reached."""
-    ledger = _ledger(lake, feed)
-    names = {app_id(feed.topic.name, topic_id, part) for _, topic_id, part, _, _ in ledger}
+    relation = lake.snapshot(feed.spans).scan()
+    places = _query(
+        f'select distinct topic_id, "partition" from {relation} '
+        f"where topic = {text_literal(feed.topic.name)}"
+    )
+    names = {app_id(feed.topic.name, topic_id, part): (topic_id, part) for topic_id, part in places}
     tables = [stream.reached(lake, table, names) for table in (feed.table, feed.dead)]
+    # The ledger keeps every span for good, and all but the last ones are in both tables.
+    late = " or ".join(
+        f'(topic_id = {text_literal(topic_id)} and "partition" = {part} '
+        f'and "stop" > {min(at.get(name, -1) for at in tables)})'
+        for name, (topic_id, part) in names.items()
+    )
     found: dict[str, Moves] = {}
-    for batch, topic_id, part, start, stop in ledger:
+    for batch, topic_id, part, start, stop in _ledger(lake, feed, late or "false"):
         name = app_id(feed.topic.name, topic_id, part)
         if any(at.get(name, -1) < stop for at in tables):
             found.setdefault(batch, {})[name] = stream.Move(start, stop)
     return found
 
 
-def _ledger(lake: Lake, feed: Feed) -> list[Any]:
-    """Batch, topic_id, partition, start and stop of each span, in the order of their commits."""
+def _ledger(lake: Lake, feed: Feed, where: str) -> list[Any]:
+    """Batch, topic_id, partition, start and stop of some spans, in the order of their commits."""
     relation = lake.snapshot(feed.spans).scan()
     return _query(
         f'select batch, topic_id, "partition", "start", "stop" from {relation} '
-        f"where topic = {text_literal(feed.topic.name)} order by committed_at"
+        f"where topic = {text_literal(feed.topic.name)} and ({where}) order by committed_at"
     )
 
 
 def _firsts(lake: Lake, feed: Feed) -> dict[str, int]:
     """Where the first span of each partition begins: the one that a table without any wants."""
-    found: dict[str, int] = {}
-    for _, topic_id, part, start, _ in _ledger(lake, feed):
-        name = app_id(feed.topic.name, topic_id, part)
-        found[name] = min(start, found.get(name, start))
-    return found
+    found = _query(
+        f'select topic_id, "partition", min("start") from {lake.snapshot(feed.spans).scan()} '
+        f"where topic = {text_literal(feed.topic.name)} group by all"
+    )
+    return {app_id(feed.topic.name, topic_id, part): first for topic_id, part, first in found}
 
 
 def _follows(lake: Lake, feed: Feed, moves: Moves, firsts: Mapping[str, int]) -> bool:

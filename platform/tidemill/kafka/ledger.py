@@ -92,7 +92,8 @@ class Heard:
 
     Attributes:
         first_ms: When it was first read; None before.
-        last_ms: When messages of each partition were last committed; those without are left out.
+        last_ms: When a partition last had one with an event, by the clock of its commit; those
+            without are left out. A dead letter is none: it tells no event time to wait for.
     """
 
     first_ms: int | None
@@ -103,13 +104,15 @@ def heard(lake: Lake, feed: Feed, held: Standing) -> Heard:
     """When messages of a topic came."""
     with duck.cursor() as con:
         found = con.execute(
-            'select "partition", min(epoch_ms(committed_at)), max(epoch_ms(committed_at)) '
+            'select "partition", min(epoch_ms(committed_at)), '
+            "max(epoch_ms(committed_at)) filter (consumed > dead) "
             f"from {lake.snapshot(feed.spans).scan()} where consumed > 0 "
             f"and topic = {text_literal(held.topic)} "
             f"and topic_id = {text_literal(held.topic_id)} group by 1"
         ).fetchall()
     firsts = [first for _, first, _ in found]
-    return Heard(min(firsts, default=None), {part: last for part, _, last in found})
+    lasts = {part: last for part, _, last in found if last is not None}
+    return Heard(min(firsts, default=None), lasts)
 
 
 def closed_ms(

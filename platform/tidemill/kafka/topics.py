@@ -1,5 +1,6 @@
 """Topics: what each holds, declared once and created where it is missing."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -9,6 +10,11 @@ from tidemill.errors import ContractError, TidemillError
 from tidemill.lake.contracts import Column
 
 TIMEOUT_S = 30
+
+YEARS = "the years 1900 to 2200"
+"""Of events: windows, dates and charts around them are still dates to every engine and library."""
+FIRST_MS, LAST_MS = -2_208_988_800_000, 7_289_654_399_999
+"""Their first and last millisecond."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +95,11 @@ def ensure(config: Mapping[str, Any], topics: Sequence[Topic]) -> list[str]:
             topic.name,
             num_partitions=topic.partitions,
             replication_factor=-1,  # the broker's own default
-            config={"retention.ms": str(topic.retention // timedelta(milliseconds=1))},
+            config={
+                "retention.ms": str(topic.retention // timedelta(milliseconds=1)),
+                # A producer whose own clock runs ahead is refused, as it would close windows early.
+                "message.timestamp.after.max.ms": str(topic.ahead_ms),
+            },
         )
         for topic in topics
         if topic.name not in known
@@ -106,6 +116,29 @@ def ensure(config: Mapping[str, Any], topics: Sequence[Topic]) -> list[str]:
             if fault.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # a rival was faster
                 raise TidemillError(f"topic {name} cannot be created: {fault.str()}") from error
     return made
+
+
+def delete(config: Mapping[str, Any], name: str) -> None:
+    """Delete a topic, where it is there, and wait until it is gone.
+
+    Raises:
+        TidemillError: No broker answers, or it refuses, or does not do it in time.
+    """
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    client = AdminClient(dict(config))
+    try:
+        client.delete_topics([name], operation_timeout=TIMEOUT_S)[name].result()
+    except KafkaException as error:
+        fault = error.args[0]
+        if fault.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise TidemillError(f"topic {name} cannot be deleted: {fault.str()}") from error
+    until = time.monotonic() + TIMEOUT_S
+    while name in described(config):
+        if time.monotonic() > until:
+            raise TidemillError(f"topic {name} was deleted, but is there after {TIMEOUT_S} s")
+        time.sleep(0.1)
 
 
 def described(config: Mapping[str, Any]) -> dict[str, int]:

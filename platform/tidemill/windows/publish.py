@@ -52,8 +52,9 @@ def publish(
     Raises:
         TidemillError: The broker fails; the next call goes on behind what it took.
     """
-    topics.ensure(config, [topic])
     with _alone(lake, topic) as kept:
+        _begin_anew(config, topic, kept)
+        topics.ensure(config, [topic])
         end_ms = _closed(lake, feed, windows)
         if end_ms is None:
             return 0
@@ -76,15 +77,19 @@ def publish(
         return sent
 
 
+def forget(lake: Lake, topic: Topic) -> None:
+    """Have the topic deleted and made anew by the next ``publish``, as its windows are no more."""
+    with _alone(lake, topic) as kept:
+        _anew(kept).touch()
+
+
 def is_owed(lake: Lake, feed: Feed, windows: Sequence[Windows], topic: Topic) -> bool:
     """Whether there are final windows that ``publish`` has not come to, as the lake has it."""
     closed = _closed(lake, feed, windows)
     if closed is None:
         return False
-    try:
-        last_ms = json.loads((_folder(lake) / f"{topic.name}.json").read_text())[0]
-    except (OSError, ValueError):
-        last_ms = None
+    last = last_sent(lake, topic)
+    last_ms = None if last is None else last[0]
     snapshot = lake.snapshot(windows[0].table)
     final = snapshot.only(lambda file: file.partition["is_final"] == "true")
     newest = final.values("date")[-1:]
@@ -95,6 +100,37 @@ def is_owed(lake: Lake, feed: Feed, windows: Sequence[Windows], topic: Topic) ->
             f"where epoch_ms(window_end) <= {closed}"
         ).fetchone() or (None,)
     return found is not None and (last_ms is None or found > last_ms)
+
+
+def last_sent(lake: Lake, topic: Topic) -> Place | None:
+    """The last window that was sent, as the lake has noted it; None where it has not."""
+    return _read_place(_folder(lake) / f"{topic.name}.json")
+
+
+def _read_place(kept: Path) -> Place | None:
+    try:
+        end, table, key = json.loads(kept.read_text())
+    except (OSError, ValueError):
+        return None
+    return end, table, key
+
+
+def is_lost(lake: Lake, config: Mapping[str, Any], topic: Topic) -> bool:
+    """Whether windows were sent, but the topic is not there, or is another one without any."""
+    if last_sent(lake, topic) is None:
+        return False
+    if topic.name not in topics.described(config):
+        return True
+    return topics.offsets(config, topic.name, 1) == [(0, 0)]
+
+
+def _begin_anew(config: Mapping[str, Any], topic: Topic, kept: Path) -> None:
+    """Delete a topic whose windows were forgotten."""
+    if not _anew(kept).exists():
+        return
+    topics.delete(config, topic.name)
+    for note in (kept, _sending(kept), _anew(kept)):
+        note.unlink(missing_ok=True)
 
 
 def _refuse_partitions(config: Mapping[str, Any], topic: Topic) -> None:
@@ -130,6 +166,11 @@ def _sending(kept: Path) -> Path:
     return kept.with_suffix(".sending")
 
 
+def _anew(kept: Path) -> Path:
+    """A file that is there where the topic is to be made anew."""
+    return kept.with_suffix(".anew")
+
+
 def _closed(lake: Lake, feed: Feed, windows: Sequence[Windows]) -> int | None:
     """Up to where all the tables have their final windows, epoch ms."""
     names = standing(lake, feed).names
@@ -159,14 +200,13 @@ def _last(config: Mapping[str, Any], topic: Topic, kept: Path) -> Place | None:
             ) from error
     if after == 0:
         return None
-    try:  # retention took all that the topic had
-        end, table, key = json.loads(kept.read_text())
-    except (OSError, ValueError) as error:
+    found = _read_place(kept)  # retention took all that the topic had
+    if found is None:
         raise TidemillError(
             f"topic {topic.name}: its last message is gone by retention, and {kept} does not tell "
             "which one it was; delete the topic to have every final window in it again"
-        ) from error
-    return end, table, key
+        )
+    return found
 
 
 def _messages(
@@ -179,7 +219,14 @@ def _messages(
     def is_wanted(file: File) -> bool:
         return file.partition["is_final"] == "true" and file.partition["date"] >= since
 
-    parts = [messages_sql(one, snapshot.only(is_wanted).scan()) for one, snapshot in snapshots]
+    # A plain column, by which files are skipped and most rows before they become messages.
+    near = f"window_end <= {_instant(end_ms)}"
+    if last is not None:
+        near += f" and window_end >= {_instant(last[0])}"
+    parts = [
+        messages_sql(one, f"(from {snapshot.only(is_wanted).scan()} where {near})")
+        for one, snapshot in snapshots
+    ]
     behind = "true"
     if last is not None:
         behind = (
@@ -195,6 +242,10 @@ def _messages(
         found = con.execute(query)
         while rows := found.fetchmany(BATCH):
             yield rows[-1][:3], [(table.encode(), value.encode()) for _, table, _, value in rows]
+
+
+def _instant(ms: int) -> str:
+    return f"make_timestamp({1000 * ms}::bigint)"
 
 
 def messages_sql(windows: Windows, relation: str) -> str:

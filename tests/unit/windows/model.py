@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tidemill.events import contracts as c
 from tidemill.events import windows as w
+from tidemill.events.money import fixed, money
 from tidemill.lake.contracts import Column, Table, Type
 from tidemill.windows.declare import Session, Windows
 
@@ -53,8 +54,8 @@ STAYS = Windows(
     keys=("brand",),
     sums=("events", "revenue_fixed"),
     units=_stay_events,
-    shown=lambda windows: windows.mutate(revenue=w.money(windows.revenue_fixed)),
-    parts=lambda rows: rows.mutate(revenue_fixed=w.fixed(rows.revenue)),
+    shown=lambda windows: windows.mutate(revenue=money(windows.revenue_fixed)),
+    parts=lambda rows: rows.mutate(revenue_fixed=fixed(rows.revenue)),
 )
 """Sessions of a key that may be NULL."""
 

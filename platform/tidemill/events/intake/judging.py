@@ -1,11 +1,10 @@
 """What a row of a clickstream file is judged against, as SQL that says why one is no good."""
 
 from tidemill.events.times import FORMS
-from tidemill.events.topics import HIGHEST_PRICE
+from tidemill.events.topics import HIGHEST_PRICE, LONGEST_BYTES, TEXTS
+from tidemill.kafka.topics import FIRST_MS, LAST_MS, YEARS
 
 IDS = ("product_id", "category_id", "user_id")
-FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
-"""From the year 1 to 9999, the days that every engine can hold."""
 
 BLANK = "blank"
 """The reason of a line that is no row at all."""
@@ -43,7 +42,8 @@ def reason(width: int, found: str) -> str:
         "and event_type is not null and product_id_number is not null "
         "and user_id_number is not null "
         "and (category_id is null or category_id_number is not null) "
-        f"and price_number between 0 and {HIGHEST_PRICE}"
+        f"and price_number between 0 and {HIGHEST_PRICE} "
+        f"and {' and '.join(map(_is_short, TEXTS))}"
     )
     tests = [
         "when told is not null then told",
@@ -51,7 +51,7 @@ def reason(width: int, found: str) -> str:
         f"when is_uneven then 'expected {width} fields, found ' || ({found})",
         _lacks("event_time", "one"),
         _unless("event_time", "event_ms is not null", FORMS),
-        _unless("event_time", f"event_ms between {FIRST_MS} and {LAST_MS}", "a year up to 9999"),
+        _unless("event_time", f"event_ms between {FIRST_MS} and {LAST_MS}", f"a time in {YEARS}"),
         _lacks("event_type", "one"),
     ]
     for name in IDS:
@@ -63,7 +63,13 @@ def reason(width: int, found: str) -> str:
     tests.append(_lacks("price", highest))
     good = f"coalesce(price_number between 0 and {HIGHEST_PRICE}, false)"
     tests.append(_unless("price", good, highest))
+    longest = f"at most {LONGEST_BYTES} bytes"
+    tests += [_unless(name, _is_short(name), longest) for name in TEXTS]
     return f"case when {sound} then null {' '.join(tests)} end"
+
+
+def _is_short(name: str) -> str:
+    return f"coalesce(strlen({name}), 0) <= {LONGEST_BYTES}"
 
 
 def _lacks(name: str, expected: str) -> str:

@@ -20,7 +20,7 @@ ESCAPE = "\x1e"
 LINES_OF_A_ROW = 100
 """A quoted field that goes on for more lines is taken for a stray quote."""
 
-SHOWN = 2000
+SHOWN = 100_000
 """Characters of a rejected row that are kept."""
 
 

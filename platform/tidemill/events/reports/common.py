@@ -1,14 +1,12 @@
 """What the transforms of the reports share: the union of the sources, counts, rates, times.
 
-Money is added in whole millionths, so that a sum hangs on no order and both engines give the same.
 Times are taken apart into whole numbers, since the engines' epochs differ in type and in rounding.
 """
 
 from typing import Any
 
 from tidemill.events.contracts import EVENT
-
-MICRO = 1e6
+from tidemill.events.money import fixed
 
 
 def events(file_events: Any, raw_events: Any) -> Any:
@@ -28,25 +26,15 @@ def events(file_events: Any, raw_events: Any) -> Any:
     return file_events.select(*names, "source").union(live)
 
 
-def micros(price: Any) -> Any:
-    """A price in whole millionths."""
-    return (price * MICRO).round().cast("int64")
-
-
-def amount(total: Any) -> Any:
-    """The money of a sum of millionths."""
-    return total.coalesce(0).cast("float64") / MICRO
-
-
 def counted(events: Any) -> dict[str, Any]:
-    """Aggregates: views, carts, purchases, events, and revenue in millionths."""
+    """Aggregates: views, carts, purchases, events, and revenue, fixed."""
     of = events.event_type
     return {
         "views": events.count(where=of == "view").coalesce(0),
         "carts": events.count(where=of == "cart").coalesce(0),
         "purchases": events.count(where=of == "purchase").coalesce(0),
         "events": events.count(),
-        "revenue": micros(events.price).sum(where=of == "purchase").coalesce(0),
+        "revenue": fixed(events.price).sum(where=of == "purchase").coalesce(0),
     }
 
 

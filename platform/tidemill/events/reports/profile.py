@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any
 
 from tidemill.events.contracts import EVENT
+from tidemill.events.money import DECIMALS, PARTS_OF_ONE, fixed, money
 from tidemill.events.reports import common
 from tidemill.events.reports import contracts as r
 from tidemill.events.reports.transforms import MONDAY
@@ -71,21 +72,21 @@ def profile_numbers(events: Any) -> Any:
 
     by = ["source", "event_type"]
     prices = _prices(events)
-    total = prices.micros * prices.n
+    total = prices.fixed * prices.n
     sums = prices.group_by(*by).agg(
         count=prices.n.sum().cast("int64"),
         total=total.sum(),
         min=prices.price.min(),
         max=prices.price.max(),
     )
-    sums = sums.mutate(mean=common.amount(sums.total) / sums["count"])
-    so_far = ibis.cumulative_window(group_by=by, order_by="micros")
+    sums = sums.mutate(mean=money(sums.total) / sums["count"])
+    so_far = ibis.cumulative_window(group_by=by, order_by="fixed")
     ranked = prices.mutate(upto=prices.n.sum().over(so_far))
     held = ranked.join(sums.select(*by, "count", "mean"), by)
     off = held.price - held["mean"]
     held = held.mutate(squares=off * off * held.n)
     spread = held.group_by(*by).agg(
-        squares=common.builtin("sum_in_order")(held.squares, held.micros),
+        squares=common.builtin("sum_in_order")(held.squares, held.fixed),
         **{
             f"{name}_{side}": _nth(held, quarter, side)
             for name, quarter in QUARTILES.items()
@@ -202,26 +203,26 @@ def _column(events: Any, position: int, column: Column) -> Any:
 
 
 def _text(value: Any, type_: Type) -> Any:
-    """A value as text; of a double whole and millionths, as the engines write it differently."""
+    """A value as text; of a price in ten-thousandths, as the engines write a double differently."""
     if type_ is not Type.DOUBLE:
         return value.cast("string")
-    micros = common.micros(value)
-    whole = (micros // 1_000_000).cast("int64").cast("string")
-    return whole + "." + (micros % 1_000_000).cast("string").lpad(6, "0")
+    parts = fixed(value)
+    whole = (parts // PARTS_OF_ONE).cast("int64").cast("string")
+    return whole + "." + (parts % PARTS_OF_ONE).cast("string").lpad(DECIMALS, "0")
 
 
 def _prices(events: Any) -> Any:
-    """Each price of each type and of all types: source, event_type, micros, price, n."""
+    """Each price of each type and of all types: source, event_type, fixed, price, n."""
     import ibis
 
     named = ibis.ifelse(events.event_type.isin(list(TYPES)), events.event_type, "other")
-    by_type = events.group_by("source", event_type=named, micros=common.micros(events.price)).agg(
+    by_type = events.group_by("source", event_type=named, fixed=fixed(events.price)).agg(
         n=events.count(), price=events.price.min()
     )
-    both = by_type.group_by("source", "micros").agg(
+    both = by_type.group_by("source", "fixed").agg(
         n=by_type.n.sum().cast("int64"), price=by_type.price.min()
     )
-    columns = ("source", "event_type", "micros", "price", "n")
+    columns = ("source", "event_type", "fixed", "price", "n")
     both = both.mutate(event_type=ibis.literal("all"))
     return by_type.select(*columns).union(both.select(*columns))
 

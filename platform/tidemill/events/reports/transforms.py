@@ -6,6 +6,7 @@ give the same rows. What sorts is given few rows: events are folded by a hash fi
 
 from typing import Any
 
+from tidemill.events.money import money
 from tidemill.events.reports import common
 from tidemill.events.topics import GRACE_MS
 from tidemill.events.windows import VISITS, top_category
@@ -91,7 +92,7 @@ def sessions(events: Any) -> Any:
         "views",
         "carts",
         "purchases",
-        revenue=common.amount(found.revenue),
+        revenue=money(found.revenue),
         started_at=found.started_at,
         ended_at=found.ended_at,
         duration_s=_seconds(found.started_at, found.ended_at),
@@ -164,7 +165,7 @@ def _ranked(found: Any, name: str) -> Any:
     order = [ibis.desc(found.revenue), found[name].isnull(), found[name]]
     rank = ibis.row_number().over(group_by="source", order_by=order) + 1
     return found.mutate(
-        revenue=common.amount(found.revenue),
+        revenue=money(found.revenue),
         view_to_cart_rate=common.ratio(found.carts, found.views),
         view_to_purchase_rate=common.ratio(found.purchases, found.views),
         rank=rank.cast("int64"),

@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.events.intake.desk import HEADER, Desk, asked, click
 from tidemill.events.contracts import FILE_EVENTS
+from tidemill.kafka.topics import YEARS
 
 
 def test_a_row_is_taken_with_its_types_and_its_line(desk: Desk) -> None:
@@ -39,7 +40,16 @@ def test_a_row_is_taken_with_its_types_and_its_line(desk: Desk) -> None:
         ("event_time", "", "event_time: expected one, found nothing"),
         ("event_time", "yesterday", "event_time: expected 2019-10-01 00:00:00 UTC, "),
         ("event_time", "2020-02-30 00:00:00 UTC", "event_time: expected 2019-10-01 00:00:00 UTC"),
-        ("event_time", "0000-01-01", "event_time: expected a year up to 9999, found 0000-01-01"),
+        ("event_time", "0000-01-01", f"event_time: expected a time in {YEARS}, found 0000-01-01"),
+        ("event_time", "0001-01-01T00:00:00Z", f"event_time: expected a time in {YEARS}, found"),
+        ("event_time", "1899-12-31 23:59:59.999", f"event_time: expected a time in {YEARS}, found"),
+        ("event_time", "2201-01-01", f"event_time: expected a time in {YEARS}, found 2201-01-01"),
+        ("brand", "b" * 10_001, "brand: expected at most 10000 bytes, found bbb"),
+        (
+            "user_session",
+            "\u00e4" * 5_001,
+            "user_session: expected at most 10000 bytes, found \u00e4",
+        ),
         ("event_type", " ", "event_type: expected one, found nothing"),
         ("product_id", "", "product_id: expected a whole number, found nothing"),
         ("product_id", "1.5", "product_id: expected a whole number, found 1.5"),
@@ -76,6 +86,7 @@ def test_a_row_that_cannot_be_used_is_kept_with_its_reason(
         ("price", "0", 0.0),
         ("price", "-0.0", 0.0),
         ("price", "1e8", 1e8),
+        ("brand", "b" * 10_000, "b" * 10_000),
         ("event_type", "remove_from_cart", "remove_from_cart"),
         ("category_id", "", None),
         ("category_code", "", None),

@@ -38,7 +38,7 @@ def test_each_column_tells_its_values_and_a_personal_one_names_none() -> None:
         "user_id": "unique",
         "user_session": "constant",
     }
-    assert (found["price"]["min"], found["price"]["max"]) == ("0.500000", "29.500000")
+    assert (found["price"]["min"], found["price"]["max"]) == ("0.5000", "29.5000")
     assert (found["brand"]["min"], found["brand"]["max"]) == ("a", "b")
     for name in ("user_id", "user_session"):
         assert (found[name]["min"], found[name]["max"]) == (None, None)
