@@ -15,15 +15,18 @@ from tidemill.engines.base import compiled
 from tidemill.engines.duck import DuckEngine
 from tidemill.engines.spark import SparkEngine, session, spark_sql
 from tidemill.events import contracts as c
-from tidemill.events.reports import anomalies, profile, transforms
+from tidemill.events.reports import anomalies, checks, profile, transforms
 from tidemill.events.reports import contracts as r
+from tidemill.events.reports.build import INPUTS as INPUTS_OF_REPORTS
 from tidemill.events.reports.build import Events, OfEvents
 from tidemill.events.topics import HIGHEST_PRICE
+from tidemill.lake import origin
 from tidemill.lake.contracts import Table, Type, polars_schema
 from tidemill.lake.store import Lake
 
 pytestmark = pytest.mark.integration
 
+USER = 738_291_645
 START = datetime(2026, 3, 28, 22)  # where Europe's clocks change at 1:00 of the next day
 NASTY = [
     "a",
@@ -119,6 +122,39 @@ def test_spark_writes_a_report_and_the_partitions_of_visits(spark: Any, tmp_path
         with_duckdb.makers()[name]()
         assert written.equals(with_duckdb.read(table))
         assert written.height == 2
+
+
+def test_spark_reads_the_versions_that_its_commit_says_and_logs_nobody(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path / "lake", None, (*c.TABLES, r.SESSIONS))
+    events = Events(lake, SparkEngine("local[2]"), tmp_path)
+    write: Any = events.engine.write
+
+    def send(number: int) -> None:
+        row = burst()[0] | {"user_id": USER + number, "user_session": f"s{number}"}
+        row |= {"topic": "t", "topic_id": "x", "partition": 0, "offset": number}
+        row |= {"produced_at": START, "ingested_at": START, "is_late": False}
+        sent = frame(c.RAW_EVENTS, [row]).with_columns(date=pl.col("event_timestamp").dt.date())
+        lake.append(c.RAW_EVENTS, sent, "t/0", number + 1)
+
+    def slow(*args: Any) -> Any:
+        send(1)
+        return write(*args)
+
+    send(0)
+    had = lake.snapshot(c.RAW_EVENTS).version
+    monkeypatch.setattr(events.engine, "write", slow)
+    events.sessions()
+    assert events.read(r.SESSIONS)["user_session"].to_list() == ["s0"]
+    assert origin.standing(lake, r.SESSIONS, INPUTS_OF_REPORTS)[1] == (-1, had)
+    log = lake.folder(r.SESSIONS) / "_delta_log"
+    assert not any(str(USER) in path.read_text() for path in log.glob("*.json"))
+    monkeypatch.undo()
+    events.sessions()
+    events.sessions()  # from the same events
+    assert events.read(r.SESSIONS).height == 2
+    assert checks.sessions_add_up(events) == []
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tidemill.errors import TidemillError
+from tidemill.lake import commit, origin
 from tidemill.lake.contracts import IBIS_TYPES, Table, Type, text_literal
 from tidemill.lake.files import Staged
 from tidemill.lake.snapshot import Partition, Snapshot
@@ -32,19 +33,21 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class TableSource:
-    """Rows of a table's current version.
+    """Rows of a table's current version, or of one that was taken before.
 
     Attributes:
         lake: Where the table is.
         table: What to read.
         partitions: Read these alone; a partition may name the first columns alone.
         where: SQL condition that DuckDB and Spark both understand.
+        taken: Read this version; None for the one that is current at each question.
     """
 
     lake: Lake
     table: Table
     partitions: Sequence[Partition] | None = None
     where: str = "true"
+    taken: Snapshot | None = None
 
     @property
     def columns(self) -> Mapping[str, Type]:
@@ -60,12 +63,15 @@ class TableSource:
         return tuple(file.relative for file in self._within().files)
 
     def _within(self) -> Snapshot:
-        snapshot = self.lake.snapshot(self.table)
+        snapshot = self._whole()
         return snapshot if self.partitions is None else snapshot.within(self.partitions)
+
+    def _whole(self) -> Snapshot:
+        return self.lake.snapshot(self.table) if self.taken is None else self.taken
 
     def spark(self, session: Any) -> Any:
         """The same version through Spark's own Delta reader."""
-        snapshot = self.lake.snapshot(self.table)
+        snapshot = self._whole()
         if snapshot.version < 0:
             return session.createDataFrame([], spark_ddl(self.columns))
         reader = session.read.format("delta").option("versionAsOf", snapshot.version)
@@ -175,6 +181,8 @@ class Engine(Protocol):
     ) -> Written:
         """Replace exactly ``partitions`` of ``table`` by ``transform`` over the sources.
 
+        The commit says the version of each source that was taken; see ``lake.origin``.
+
         Args:
             lake: Where to write.
             table: What to write.
@@ -184,6 +192,7 @@ class Engine(Protocol):
             still: Asked before the commit whether the sources are as they were.
 
         Raises:
+            ContractError: The rows break the contract, or lie outside ``partitions``.
             Overtaken: ``still`` said no; nothing was written.
         """
 
@@ -202,6 +211,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of what the engine holds."""
+
+
+def properties(engine: str, sources: Mapping[str, Source]) -> Any:
+    """Of the commit of what an engine made: which one, and the versions that were taken."""
+    tables = (source for source in sources.values() if isinstance(source, TableSource))
+    taken = [source.taken for source in tables if source.taken is not None]
+    return commit.strict({"engine": engine}, origin.told(taken))
 
 
 def compiled(

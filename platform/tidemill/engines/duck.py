@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tidemill.engines.base import Source, compiled
+from tidemill.engines.base import Source, compiled, properties
 from tidemill.lake import files
 from tidemill.lake.contracts import Table
 from tidemill.lake.files import Staged
@@ -54,7 +54,12 @@ class DuckEngine:
     ) -> Written:
         """As ``Engine.write`` says."""
         con, sql = self._ready(transform, sources)
-        return lake.replace(table, con, sql, partitions, {"engine": self.name}, still)
+
+        def stage() -> Staged:
+            return files.write(table, con, sql, lake.folder(table))
+
+        told = properties(self.name, sources)
+        return lake.replace_by(table, stage, sql, partitions, told, still)
 
     def stage(
         self,

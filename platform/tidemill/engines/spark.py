@@ -4,17 +4,15 @@ import os
 import re
 import shutil
 import sys
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidemill import java, progress
-from tidemill.engines.base import Source, compiled, predicate, spark_type
+from tidemill import java
+from tidemill.engines.base import Source, compiled, properties, spark_type
 from tidemill.errors import ContractError
-from tidemill.lake import duck, files, lease
-from tidemill.lake.commit import Overtaken
+from tidemill.lake import duck, files
 from tidemill.lake.contracts import Table, Type
 from tidemill.lake.files import Staged
 from tidemill.lake.snapshot import Partition
@@ -111,35 +109,19 @@ class SparkEngine:
         still: Callable[[], bool],
     ) -> Written:
         """As ``Engine.write`` says."""
-        started = time.perf_counter()
         frame, sql = self._frame(table, transform, sources)
-        if table.sort_by:
-            together = table.partition_by or (1,)  # a table without partitions is one file
-            frame = frame.repartition(*together).sortWithinPartitions(
-                *table.partition_by, *table.sort_by
-            )
-        lake.ensure(table)
+
+        def stage() -> Staged:
+            _refuse_rows(table, frame)
+            with duck.cursor() as con:
+                return staged(lake, table, frame, con)
+
         frame.persist()
         try:
-            _refuse_rows(table, frame)
-            if not still():
-                raise Overtaken(f"{table.id}: what it is made from has changed")
-            with lease.writing(lake.root, table):
-                (
-                    frame.write.format("delta")
-                    .mode("overwrite")
-                    .option("replaceWhere", predicate(table, partitions))
-                    .option("userMetadata", '{"engine": "spark"}')
-                    .save(str(lake.folder(table)))
-                )
+            told = properties(self.name, sources)
+            return lake.replace_by(table, stage, sql, partitions, told, still)
         finally:
             frame.unpersist()
-        after = lake.snapshot(table)
-        written = after.within(partitions)
-        seconds = time.perf_counter() - started
-        lake.publish()
-        progress.tell(table.id, len(partitions), written.rows)
-        return Written(table.id, after.version, written.rows, written.size, seconds, sql)
 
     def stage(
         self,
@@ -177,6 +159,9 @@ class SparkEngine:
 def staged(lake: Lake, table: Table, frame: Any, con: "duckdb.DuckDBPyConnection") -> Staged:
     """Have Spark write a frame, and take its files to the table's.
 
+    Spark's own writer to Delta would record one application transaction at most, and the range of
+    personal columns.
+
     Args:
         lake: Where the table is.
         table: What its rows are for.
@@ -187,6 +172,8 @@ def staged(lake: Lake, table: Table, frame: Any, con: "duckdb.DuckDBPyConnection
     beside = lake.root / ".spark" / uuid.uuid4().hex
     if table.partition_by:
         frame = frame.hint("rebalance", *table.partition_by)
+    elif table.sort_by:
+        frame = frame.repartition(1)  # one file, whose order is the table's
     if table.sort_by:
         frame = frame.sortWithinPartitions(*table.partition_by, *table.sort_by)
     try:

@@ -141,12 +141,36 @@ class Lake:
             ContractError: The rows break the contract, or lie outside ``partitions``.
             Overtaken: ``still`` said no; nothing was written.
         """
+
+        def stage() -> files.Staged:
+            return files.write(table, con, query, self.folder(table))
+
+        return self.replace_by(table, stage, query, partitions, commit.strict(note or {}), still)
+
+    def replace_by(
+        self,
+        table: Table,
+        stage: Callable[[], files.Staged],
+        sql: str,
+        partitions: Sequence[Partition],
+        properties: Any,
+        still: Callable[[], bool] | None = None,
+    ) -> Written:
+        """``replace`` by files that ``stage`` writes into the table's folder.
+
+        Args:
+            table: What to write.
+            stage: Writes the files of the new rows, and names them.
+            sql: What computes the rows; told, not run.
+            partitions: As of ``replace``.
+            properties: Of the commit, ``commit.strict``.
+            still: As of ``replace``.
+        """
         started = time.perf_counter()
         asked = checks.named(table, partitions)
-        folder = self.folder(table)
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder(table).mkdir(parents=True, exist_ok=True)
         with lease.writing(self.root, table):
-            staged = files.write(table, con, query, folder)
+            staged = stage()
             try:
                 checks.refuse_files(table, staged.files, asked)
 
@@ -155,14 +179,14 @@ class Lake:
                         raise commit.Overtaken(f"{table.id}: what it is made from has changed")
                     return now.within(partitions)
 
-                version = self.swap(table, staged, old, commit.strict(note or {}))
+                version = self.swap(table, staged, old, properties)
             except TidemillError:  # no commit was made; after any other error one may have been
                 staged.discard()
                 raise
         seconds = time.perf_counter() - started
         self.publish()
         progress.tell(table.id, len(partitions), staged.rows)
-        return Written(table.id, version, staged.rows, staged.size, seconds, query)
+        return Written(table.id, version, staged.rows, staged.size, seconds, sql)
 
     def replace_frame(
         self,

@@ -1,6 +1,6 @@
 """Makes each report of events from the events that are in the lake."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from tidemill.events.reports import contracts as r
 from tidemill.lake import duck
 from tidemill.lake.commit import Overtaken
 from tidemill.lake.contracts import Table, polars_schema
-from tidemill.lake.snapshot import Partition
+from tidemill.lake.snapshot import Partition, Snapshot
 from tidemill.lake.store import Lake, Written
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Events:
 
     def visits(self) -> Written:
         """Sessions by 30 minutes of inactivity, of every day."""
-        return self._write(c.VISITS, transforms.visits, is_by_day=True)
+        return self._write(c.VISITS, transforms.visits)
 
     def cohorts(self) -> Written:
         """Users by the week they came first, and the weeks they came back."""
@@ -118,10 +118,18 @@ class Events:
             found = con.sql(f"select * from {scan} order by {order}").to_arrow_table()
         return pl.DataFrame(found, schema=polars_schema(table))
 
-    def union(self) -> str:
-        """An SQL relation (DuckDB) of all events: the columns of ``EVENT`` and source."""
+    def inputs(self) -> list[Snapshot]:
+        """The current version of each of ``INPUTS``."""
+        return [self.lake.snapshot(table) for table in INPUTS]
+
+    def union(self, inputs: Sequence[Snapshot] | None = None) -> str:
+        """An SQL relation (DuckDB) of all events: the columns of ``EVENT`` and source.
+
+        Args:
+            inputs: A version of each of ``INPUTS``; None for the current ones.
+        """
         names = ", ".join(f'"{column.name}"' for column in c.EVENT)
-        files, topic = (self.lake.snapshot(table).scan() for table in INPUTS)
+        files, topic = (each.scan() for each in inputs or self.inputs())
         return (
             f"(select {names}, source from {files} "
             f"union all select {names}, 'topic' as source from {topic})"
@@ -129,27 +137,27 @@ class Events:
 
     def partitions(self, table: Table) -> list[Partition]:
         """What is replaced of a table: all of it."""
+        return self._partitions(table, self.inputs())
+
+    def _partitions(self, table: Table, inputs: Sequence[Snapshot]) -> list[Partition]:
+        """The same, where it is made from ``inputs``."""
         if not table.partition_by:
             return [{}]
-        return [{"date": day, "is_final": told} for day in self._days() for told in BOOLEANS]
+        # Every day that has events, or has rows of the table still.
+        read = (*inputs, self.lake.snapshot(table))
+        days = sorted({day for snapshot in read for day in snapshot.values("date")})
+        return [{"date": day, "is_final": told} for day in days for told in BOOLEANS]
 
-    def _days(self) -> list[str]:
-        """Every day that has events, or has visits still, sorted."""
-        tables = (*INPUTS, c.VISITS)
-        return sorted({day for t in tables for day in self.lake.snapshot(t).values("date")})
-
-    def _write(
-        self, table: Table, transform: Callable[[Any], Any], is_by_day: bool = False
-    ) -> Written:
+    def _write(self, table: Table, transform: Callable[[Any], Any]) -> Written:
         """Replace a table by what a transform gives.
 
+        It is made from one version of each input, which its commit says: see ``lake.origin``.
         Events of the topic that come meanwhile do not make it begin again, as they may never cease.
         A file does, and a rival's rows of the table do: they may be without what was erased.
 
         Args:
             table: What to write.
             transform: Of all events.
-            is_by_day: Whether the table is partitioned as ``visits``, else it is not.
         """
         files, made = TableSource(self.lake, c.FILE_EVENTS), TableSource(self.lake, table)
 
@@ -157,22 +165,15 @@ class Events:
             return files.state(), made.state()
 
         for left in reversed(range(TRIES)):
-            read, where = state(), "true"
-            partitions: list[Partition] = [{}]
-            if is_by_day:
-                # A day that begins meanwhile is none of those that are replaced.
-                days = self._days()
-                partitions = [{"date": day, "is_final": told} for day in days for told in BOOLEANS]
-                listed = ", ".join(f"date '{day}'" for day in days)
-                where = f"date in ({listed})" if days else "false"
-            sources = {t.name: TableSource(self.lake, t, where=where) for t in INPUTS}
+            read, inputs = state(), self.inputs()
+            sources = {i.table.name: TableSource(self.lake, i.table, taken=i) for i in inputs}
             try:
                 return self.engine.write(
                     self.lake,
                     table,
                     OfEvents(transform),
                     sources,
-                    partitions,
+                    self._partitions(table, inputs),
                     lambda: state() == read,  # noqa: B023  it is asked in this round
                 )
             except Overtaken:
