@@ -88,13 +88,13 @@ reports = [
     ],
 )
 def reports_add_up(events: dg.ResourceParam[Events]) -> dg.AssetCheckResult:
-    """Counts of each report are those of the events by source, and revenue is to the cent."""
+    """Each report has the counts of the events it was made from, and their revenue to the cent."""
     return report.answer(checks.reports_add_up(events))
 
 
 @dg.asset_check(asset=sessions, additional_deps=[visits, funnel])
 def sessions_add_up(events: dg.ResourceParam[Events]) -> dg.AssetCheckResult:
-    """Sessions and visits have every event of a session and of a user, once."""
+    """Sessions and visits have every event of a session and of a user that they were made from."""
     return report.answer(checks.sessions_add_up(events))
 
 

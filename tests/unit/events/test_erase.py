@@ -22,6 +22,7 @@ from tidemill.events import erase as erasing
 from tidemill.events.erase import MADE, TABLES, Eraser, by_text, by_user, personal
 from tidemill.events.intake.landing import EventLanding
 from tidemill.events.live import FEED
+from tidemill.events.reports import checks
 from tidemill.events.reports import contracts as r
 from tidemill.events.reports.build import Events
 from tidemill.events.traces import Traces
@@ -226,6 +227,17 @@ def test_purged_the_user_is_in_no_file_and_older_versions_are_refused(house: Hou
         house.lake.snapshot(c.RAW_EVENTS, had)
     with duckdb.connect(str(house.lake.catalogue), read_only=True) as con:
         assert con.execute("select count(*) from events.raw_events").fetchall() == [(4,)]
+
+
+def test_purged_the_reports_are_held_against_what_is_left_of_the_events(house: House) -> None:
+    house.events.all()
+    house.eraser.erase(USER, is_purged=True)
+    found = (checks.reports_add_up, checks.sessions_add_up)
+    assert [check(house.events) for check in found] == [[], []]
+    for table in (r.FUNNEL, r.SESSIONS):
+        house.put(table)
+    told = [{row["table"] for row in check(house.events)} for check in found]
+    assert told == [{r.FUNNEL.id}, {r.FUNNEL.id, r.SESSIONS.id}]
 
 
 def test_asked_again_it_does_nothing_and_gives_no_second_receipt(house: House) -> None:

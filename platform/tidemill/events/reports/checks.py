@@ -1,70 +1,86 @@
 """What must hold across the reports of events; each answers with the differences, if any.
 
-They are held against the events by a query that shares nothing with the transforms. Events that
-came after a report was made wait for the next, and are not told of here.
+A report is held against exactly those versions of the events that its commit says it was made from,
+by a query that shares nothing with the transforms. So events that came since make no difference,
+and hide none. A report that was never made is passed over. One whose events can no longer be read
+is told of too, as nothing is known of it until it is made again.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
+from tidemill.errors import TidemillError
 from tidemill.events import contracts as c
 from tidemill.events.reports import contracts as r
 from tidemill.events.reports.build import INPUTS, Events
-from tidemill.lake import duck
+from tidemill.lake import duck, lease, origin
 from tidemill.lake.contracts import Table
+from tidemill.lake.snapshot import Snapshot
 
 Differences = list[dict[str, Any]]
+BySource = dict[str, dict[str, Any]]
 
 CENT = 0.01
+AGAIN = "'tidemill run events' makes the report again"
+
 _STEPS = ("views", "carts", "purchases")
+_MEASURES = ("events", *_STEPS, "revenue")
 _COUNTED = """
     count(*) as events, count_if(event_type = 'view') as views,
     count_if(event_type = 'cart') as carts, count_if(event_type = 'purchase') as purchases,
     coalesce(sum(price::decimal(28, 9)) filter (event_type = 'purchase'), 0)::double as revenue
 """
 _SUMS = ", ".join(
-    f"sum({name})::{type_} as {name}"
-    for name, type_ in [(n, "BIGINT") for n in ("events", *_STEPS)] + [("revenue", "DOUBLE")]
+    f"sum({name})::{'DOUBLE' if name == 'revenue' else 'BIGINT'} as {name}" for name in _MEASURES
+)
+_ADDED = f"select source, {_SUMS} from {{rows}} group by 1"
+_WITH = tuple(f"sessions_with_{step}" for step in _STEPS)
+_HAVING = ", ".join(
+    f"count_if({step} > 0) as {name}" for step, name in zip(_STEPS, _WITH, strict=True)
+)
+_SESSIONS = f"select source, {_SUMS}, count(*) as sessions, {_HAVING} from {{rows}} group by 1"
+"""Of rows that are a session each."""
+
+_OF_EVENTS = f"select source, {_COUNTED} from {{rows}} group by 1"
+_OF_USERS = f"select source, {_COUNTED} from {{rows}} where user_id is not null group by 1"
+_OF_SESSIONS = _SESSIONS.format(
+    rows=f"(select source, user_session, {_COUNTED} from {{rows}} "
+    "where user_session is not null group by 1, 2)"
 )
 
 
 def reports_add_up(events: Events) -> Differences:
-    """Where a report's counts or revenue, added up, are not those of the events.
+    """Where a report's counts or revenue, added up, are not those of the events it was made from.
 
     Returns:
         A row for each table, source and measure that differs: what was expected, what was found.
+        One without a source, of the measure ``made from``, for a report whose events are not known
+        or gone.
     """
-    union = events.union()
-    want = _by_source(f"select source, {_COUNTED} from {union} group by 1")
+    look = _Look(events)
     found: Differences = []
     for table in (r.BRAND_REPORT, r.CATEGORY_REPORT):
-        if not _waits(events, table):
-            has = _by_source(f"select source, {_SUMS} from {_scan(events, table)} group by 1")
-            found += _differences(table, want, has)
-    if not _waits(events, r.FUNNEL):
-        steps = {source: {n: row[n] for n in _STEPS} for source, row in want.items()}
-        has = _by_source(
-            f"select source, {', '.join(_STEPS)} from {_scan(events, r.FUNNEL)} "
-            "where level = 'events'"
-        )
-        found += _differences(r.FUNNEL, steps, has)
-    rows = {source: {"events": row["events"]} for source, row in want.items()}
+        found += look.differences(table, _OF_EVENTS, _ADDED, _MEASURES)
+    steps = f"select source, {', '.join(_STEPS)} from {{rows}} where level = 'events'"
+    found += look.differences(r.FUNNEL, _OF_EVENTS, steps, _STEPS)
     for table, sql in (
-        (r.PROFILE_OVERALL, "select source, rows as events from {scan}"),
-        (r.PROFILE_COLUMNS, "select source, avg(rows)::BIGINT as events from {scan} group by 1"),
-        (r.PROFILE_NUMBERS, "select source, count as events from {scan} where event_type = 'all'"),
+        (r.PROFILE_OVERALL, "select source, rows as events from {rows}"),
+        (r.PROFILE_COLUMNS, "select source, avg(rows)::BIGINT as events from {rows} group by 1"),
+        (r.PROFILE_NUMBERS, "select source, count as events from {rows} where event_type = 'all'"),
         (
             r.PROFILE_PRICES,
-            "select source, sum(count)::BIGINT as events from {scan} where event_type = 'all' "
+            "select source, sum(count)::BIGINT as events from {rows} where event_type = 'all' "
             "group by 1",
         ),
         (
             r.PROFILE_VALUES,
-            "select source, sum(count)::BIGINT as events from {scan} where dimension = 'hour' "
+            "select source, sum(count)::BIGINT as events from {rows} where dimension = 'hour' "
             "group by 1",
         ),
     ):
-        if not _waits(events, table):
-            found += _differences(table, rows, _by_source(sql.format(scan=_scan(events, table))))
+        found += look.differences(table, _OF_EVENTS, sql, ["events"])
     return found
 
 
@@ -72,55 +88,91 @@ def sessions_add_up(events: Events) -> Differences:
     """Where sessions or visits, added up, are not the events that have a session or a user.
 
     Returns:
-        As ``reports_add_up``; the funnel's sessions are held against the table of sessions.
+        As ``reports_add_up``; of the funnel, its sessions.
     """
-    union = events.union()
-    found: Differences = []
-    for table, name in ((r.SESSIONS, "user_session"), (c.VISITS, "user_id")):
-        if not _waits(events, table):
-            want = _by_source(
-                f"select source, {_COUNTED} from {union} where {name} is not null group by 1"
-            )
-            has = _by_source(f"select source, {_SUMS} from {_scan(events, table)} group by 1")
-            found += _differences(table, want, has)
-    if not _waits(events, r.FUNNEL) and not _waits(events, r.SESSIONS):
-        having = ", ".join(f"count_if({step} > 0) as {step}" for step in _STEPS)
-        want = _by_source(f"select source, {having} from {_scan(events, r.SESSIONS)} group by 1")
-        has = _by_source(
-            f"select source, {', '.join(_STEPS)} from {_scan(events, r.FUNNEL)} "
-            "where level = 'sessions' and views + carts + purchases > 0"
-        )
-        some = {source: row for source, row in want.items() if any(row.values())}
-        found += _differences(r.FUNNEL, some, has)
-    return found
+    look = _Look(events)
+    named = ", ".join(f"{step} as {name}" for step, name in zip(_STEPS, _WITH, strict=True))
+    steps = f"select source, {named} from {{rows}} where level = 'sessions'"
+    return [
+        *look.differences(r.SESSIONS, _OF_SESSIONS, _SESSIONS, (*_MEASURES, "sessions", *_WITH)),
+        *look.differences(c.VISITS, _OF_USERS, _ADDED, _MEASURES),
+        *look.differences(r.FUNNEL, _OF_SESSIONS, steps, _WITH),
+    ]
 
 
-def _waits(events: Events, table: Table) -> bool:
-    """Whether events came, or were erased, after the table was made, or it was never made."""
-    made = max((f.modified_ms for f in events.lake.snapshot(table).files), default=0)
-    files = [f for t in INPUTS for f in events.lake.snapshot(t).files]
-    return made <= max((f.modified_ms for f in files), default=0)
+@dataclass
+class _Look:
+    """One look at the reports; what was asked of one version of the events is asked once."""
+
+    events: Events
+    _known: dict[tuple[str, tuple[int, ...]], BySource] = field(default_factory=dict)
+
+    def differences(
+        self, table: Table, want: str, has: str, measures: Sequence[str]
+    ) -> Differences:
+        """Where a report does not have what its events give.
+
+        Args:
+            table: The report.
+            want: SQL of source and measures, of ``{rows}``: the events.
+            has: The same of the report's rows.
+            measures: The columns to compare.
+        """
+        rows, versions = origin.standing(self.events.lake, table, INPUTS)
+        if versions is None:
+            found = f"{rows.rows} rows that do not say it; {AGAIN}"
+            return [_unknown(table, "a version of each table", found)] if rows.rows else []
+        try:
+            expected = self._expected(want, versions)
+        except TidemillError as error:
+            told = zip(INPUTS, versions, strict=True)
+            read = " and ".join(f"{each.id} version {version}" for each, version in told)
+            return [_unknown(table, read, f"{error}; {AGAIN}")]
+        return _differences(table, measures, expected, _by_source(has.format(rows=rows.scan())))
+
+    def _expected(self, want: str, versions: tuple[int, ...]) -> BySource:
+        if (want, versions) not in self._known:
+            with self._as_of(versions) as union:
+                self._known[want, versions] = _by_source(want.format(rows=union))
+        return self._known[want, versions]
+
+    @contextmanager
+    def _as_of(self, versions: tuple[int, ...]) -> Iterator[str]:
+        """The events of these versions, which nobody deletes while the block runs.
+
+        Raises:
+            TidemillError: There is no such version, or vacuum took some of its files.
+        """
+        lake = self.events.lake
+        inputs = [
+            lake.snapshot(table, version) if version >= 0 else Snapshot(table, version)
+            for table, version in zip(INPUTS, versions, strict=True)
+        ]
+        held = [(each.table, each.version) for each in inputs if each.version >= 0]
+        with lease.reading(lake.root, held):
+            for each in inputs:
+                each.require()
+            yield self.events.union(inputs)
 
 
-def _scan(events: Events, table: Table) -> str:
-    return events.lake.snapshot(table).scan()
+def _unknown(table: Table, expected: str, found: str) -> dict[str, Any]:
+    return {"table": table.id, "measure": "made from", "expected": expected, "found": found}
 
 
 def _differences(
-    table: Table, want: dict[str, dict[str, Any]], has: dict[str, dict[str, Any]]
+    table: Table, measures: Sequence[str], want: BySource, has: BySource
 ) -> Differences:
     found = []
     for source in sorted(want.keys() | has.keys()):
-        expected, told = want.get(source, {}), has.get(source, {})
-        for measure in expected or told:
-            one, other = expected.get(measure, 0), told.get(measure, 0)
+        for measure in measures:
+            one, other = (side.get(source, {}).get(measure, 0) for side in (want, has))
             if abs(one - other) >= (CENT / 2 if measure == "revenue" else 1):
                 row = {"table": table.id, "source": source, "measure": measure}
                 found.append(row | {"expected": one, "found": other})
     return found
 
 
-def _by_source(sql: str) -> dict[str, dict[str, Any]]:
+def _by_source(sql: str) -> BySource:
     """The row of each source, without its name."""
     with duck.cursor() as con:
         found = con.execute(sql)

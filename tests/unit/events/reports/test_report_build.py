@@ -151,32 +151,6 @@ def test_a_file_that_lands_while_a_report_is_made_is_in_it(
     assert "late" in events.read(r.BRAND_REPORT)["brand"].to_list()
 
 
-def test_what_does_not_add_up_is_told(events: Events) -> None:
-    land(events, SOME)
-    events.all()
-    wrong = events.read(r.BRAND_REPORT).with_columns(pl.col("views") + 1, pl.col("revenue") + 0.01)
-    events.lake.replace_frame(r.BRAND_REPORT, wrong.head(1), [{}])
-    found = {
-        row["measure"]: (row["expected"], row["found"]) for row in checks.reports_add_up(events)
-    }
-    assert found == {"events": (4, 3), "views": (1, 2), "revenue": (3.0, 3.01)}
-    events.lake.replace_frame(r.SESSIONS, events.read(r.SESSIONS).clear(), [{}])
-    assert checks.sessions_add_up(events) == []  # an empty table was never made
-    lost = events.read(c.VISITS).with_columns(events=pl.col("events") - 1)
-    events.lake.replace_frame(c.VISITS, lost, events.partitions(c.VISITS))
-    (told,) = checks.sessions_add_up(events)
-    assert (told["table"], told["measure"], told["found"]) == ("events.visits", "events", 2)
-
-
-def test_events_that_came_after_a_report_was_made_wait_and_are_no_difference(
-    events: Events,
-) -> None:
-    land(events, SOME)
-    events.all()
-    land(events, [event(500)], "g")
-    assert checks.reports_add_up(events) == checks.sessions_add_up(events) == []
-
-
 def test_a_chart_is_drawn_for_each_source(events: Events) -> None:
     land(events, SOME)
     send(events, SOME)
