@@ -1,5 +1,6 @@
 """``tidemill produce events`` against a real broker: what it says it sent is what is there."""
 
+import gzip
 import json
 import os
 import random
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import count
@@ -116,6 +118,19 @@ def test_a_file_is_sent_row_by_row_keyed_and_accounted_for(desk: Desk, clicks: P
             assert key.decode() == value["event_type"]
             assert resume.partition_of(key, desk.topic.partitions) == number
     assert not any("cycle" in value for value in values)
+
+
+def test_rows_that_are_no_events_are_counted_as_far_as_a_replay_goes(desk: Desk) -> None:
+    path = desk.home / "some.csv"
+    simulate(path, Clickstream(events=10), START_MS)
+    header, *rows = path.read_text().splitlines(keepends=True)
+    bad = rows[0].replace("view", " ")
+    path.write_text("".join([header, bad, bad, *rows[:4], bad, *rows[4:], bad]))
+    for limit, told in ((4, (4, 2)), (5, (5, 3)), (10, (10, 3)), (None, (10, 4))):
+        report = desk.produce(path, rate="max", limit=limit)
+        assert (report["sent"], report["skipped"]) == told
+    (line,) = report["left_out"]
+    assert line.startswith(f"{path}: 4 of its 14 rows cannot be used: event_type: expected one")
 
 
 def test_by_user_all_that_a_user_does_is_in_one_partition(desk: Desk, clicks: Path) -> None:
@@ -271,12 +286,20 @@ def test_a_file_at_the_speed_of_its_times_sends_the_same(desk: Desk, clicks: Pat
         (("--rate", "fast"), "expected a number of messages a second, or max"),
         (("--symbol", "BTCUSDT"), "produce events has no --symbol"),
         (("gone.csv",), "gone.csv: there is no such file"),
+        (("CUT.zip",), "the zip file is damaged"),
+        (("CUT.gz",), "the gzip file is damaged or cut short"),
     ],
 )
 def test_an_order_that_cannot_be_is_refused_in_one_line(
     desk: Desk, clicks: Path, arguments: tuple[str, ...], told: str
 ) -> None:
-    process = desk.start(*(str(clicks) if word == "FILE" else word for word in arguments))
+    packed = desk.home / "packed.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(clicks, "clicks.csv")
+    (desk.home / "CUT.zip").write_bytes(packed.read_bytes()[:-40])
+    (desk.home / "CUT.gz").write_bytes(gzip.compress(clicks.read_bytes())[:-40])
+    files = {"FILE": str(clicks)} | {name: str(desk.home / name) for name in ("CUT.zip", "CUT.gz")}
+    process = desk.start(*(files.get(word, word) for word in arguments))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert told in err and len(err.splitlines()) == 1

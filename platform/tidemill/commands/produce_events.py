@@ -1,6 +1,7 @@
 """``tidemill produce events``: a simulated clickstream or files of one into Kafka."""
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -112,7 +113,7 @@ def produce(
         sender = held.enter_context(Sender(config, topic.name))
         newest_ms = None if order.is_resumed else _newest_ms(config, topic, partitions)
         source = _replayed if order.files else _simulated
-        made = held.enter_context(source(settings, order, topic, config, partitions))
+        made, left_out = held.enter_context(source(settings, order, topic, config, partitions))
         batches = held.enter_context(made_ahead(made))
         first = next(batches, None)
         warning = _warned(order, topic, newest_ms, first)
@@ -129,7 +130,7 @@ def produce(
                 ended = error
             report = sender.close()
     account = producing.account(topic, report, time.monotonic() - began)
-    return account | tally.told() | {"warning": warning}, ended
+    return account | tally.told() | {"left_out": left_out, "warning": warning}, ended
 
 
 def print_report(report: dict[str, Any]) -> None:
@@ -139,6 +140,8 @@ def print_report(report: dict[str, Any]) -> None:
     show.out.print(f"Of them: {told or 'none'}")
     if report["skipped"]:
         show.out.print(f"{report['skipped']:,} rows could not be used and were not sent")
+        for line in report["left_out"]:
+            show.marked(show.out, "Left out:", line, "yellow")
     if any(report["faults"].values()):
         made = ", ".join(f"{number:,} {name}" for name, number in report["faults"].items())
         show.out.print(f"Faults made: {made}")
@@ -190,25 +193,30 @@ def _send(
             left -= len(due)
         if left == 0 or sender.is_halted:
             return
-        tally.skipped += batch.skipped
+        tally.ended(batch)
 
 
 class _Tally:
-    """What was sent, by event type and fault."""
+    """What was sent, by event type and fault, and the rows that were passed over on the way."""
 
     def __init__(self) -> None:
         """Nothing yet."""
         self._types: Counter[str] = Counter()
         self._faults: Counter[tuple[str, str]] = Counter()
-        self.skipped = 0
+        self._skipped = 0
 
     def sent(self, batch: Messages, start: int, stop: int) -> None:
-        """Count messages of a batch."""
+        """Count messages of a batch, and what was passed over on the way to them."""
+        self._skipped += bisect_left(batch.skipped, stop) - bisect_left(batch.skipped, start)
         types = batch.types[start:stop]
         if batch.faults is None:
             self._types.update(types)
         else:
             self._faults.update(zip(batch.faults[start:stop], types, strict=True))
+
+    def ended(self, batch: Messages) -> None:
+        """Count what is behind the last message of a batch, all of which were sent."""
+        self._skipped += len(batch.skipped) - bisect_left(batch.skipped, len(batch.bodies))
 
     def told(self) -> dict[str, Any]:
         """``by_type`` (without what is broken), ``skipped`` rows, ``faults`` made.
@@ -225,7 +233,7 @@ class _Tally:
         named = {name: types.pop(name) for name in TYPES if name in types}
         return {
             "by_type": named | dict(sorted(types.items())),
-            "skipped": self.skipped,
+            "skipped": self._skipped,
             "faults": {
                 "late": faults["late"] + faults["behind"],
                 "behind": faults["behind"],
@@ -235,10 +243,14 @@ class _Tally:
         }
 
 
+Made = tuple[Iterator[Messages], tuple[str, ...]]
+"""Messages, and a line about the rows of each file that has some which are no events."""
+
+
 @contextmanager
 def _simulated(
     settings: Settings, order: Order, topic: Topic, config: dict[str, Any], partitions: int
-) -> Iterator[Iterator[Messages]]:
+) -> Iterator[Made]:
     """A clickstream whose events happen when they are sent."""
     from tidemill.engines.duck import connection
     from tidemill.events import simulator
@@ -254,29 +266,36 @@ def _simulated(
     )
     with connection(settings.memory_limit_mb) as con:
         start_ms = _now_ms() + (0 if told.rate is None else _LEAD_MS)
-        yield messages.simulated(con, simulator.events(told, start_ms), order.key)
+        yield messages.simulated(con, simulator.events(told, start_ms), order.key), ()
 
 
 @contextmanager
 def _replayed(
     settings: Settings, order: Order, topic: Topic, config: dict[str, Any], partitions: int
-) -> Iterator[Iterator[Messages]]:
+) -> Iterator[Made]:
     """The rows of files, behind what the topic has where the replay is resumed."""
     from tidemill.engines.duck import connection
+    from tidemill.events.intake.rows import shortage_told
+
+    limit_mb, shown = settings.memory_limit_mb, ", ".join(map(str, order.files))
+
+    def told(batches: Iterator[Messages]) -> Iterator[Messages]:
+        """They are made in another thread, where this block sees no error."""
+        with shortage_told(limit_mb, shown):
+            yield from batches
 
     after = {}
     if order.is_resumed:
         after = messages.marks(topic.name, resume.last_values(config, topic.name, partitions))
-    with (
-        connection(settings.memory_limit_mb) as con,
-        replay.file_events(con, order.files) as source,
-    ):
+    with connection(limit_mb) as con:
+        with shortage_told(limit_mb, shown):
+            source = replay.read(con, order.files)
         plan = replay.Plan(order.key, partitions, order.per_second, order.is_endless, after=after)
         if order.speed is not None:
             plan = replace(plan, rate=None)
         if order.is_restamped:
             plan = replace(plan, restamp_ms=_now_ms())
-        yield replay.Replay(con, source, plan).batches()
+        yield told(replay.Replay(con, source, plan).batches()), source.left_out
 
 
 def _newest_ms(config: dict[str, Any], topic: Topic, partitions: int) -> int | None:

@@ -1,7 +1,7 @@
 """Events as messages: a JSON object each, made in bulk by DuckDB, and what a last one tells."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ class Messages:
         types: Their event types.
         faults: What is wrong with each, "" for nothing; None where nothing is.
         cycle: Which repetition of a file this is; None where it is not repeated.
-        skipped: Rows among them that could not be used.
+        skipped: For each row that is no event, in order, how many of the messages are before it.
     """
 
     times_ms: list[int]
@@ -41,7 +41,7 @@ class Messages:
     types: list[str]
     faults: list[str] | None = None
     cycle: int | None = None
-    skipped: int = 0
+    skipped: Sequence[int] = ()
 
     def pairs(self, part: slice, now_ms: int) -> list[tuple[bytes | None, bytes]]:
         """Key and value of some, handed over now."""

@@ -1,131 +1,70 @@
 """A clickstream's files sent again: their rows in order, from where an earlier replay was."""
 
-import csv
-import gzip
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tidemill.errors import InputError
+from tidemill.events.intake.accounts import nothing_good, some_bad
+from tidemill.events.intake.layout import NAMES, TAKEN, layout
+from tidemill.events.intake.rows import parse
 from tidemill.events.messages import Mark, Messages, bodies, body_sql, texts
-from tidemill.events.times import event_ms_sql
-from tidemill.events.topics import FIELDS, HIGHEST_PRICE
+from tidemill.intake import source as sources
 from tidemill.kafka.resume import partition_of
-from tidemill.lake.contracts import Type, text_literal
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
 _BATCH = 20_000
-_LONGEST = 1 << 20
-_COMMAS = (",", ";", "\t", "|")
-_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
-_NAMES = tuple(column.name for column in FIELDS)
-_WHOLE = "'[+-]?[0-9]+'"
 _NOTHING = Mark(0, -1)
 _TIME_FORM = "%Y-%m-%d %H:%M:%S.%g UTC"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files as DuckDB sees them.
+    """Files as they were read, in temporary tables.
 
     Attributes:
-        relations: SQL of each file's rows in their order: the nine columns typed, NULL where they
-            cannot be; ``event_ms``; ``is_usable``.
-        shown: What messages call them.
+        sql: Their rows, one file after the other: ``n``, their place among all rows, from 0; the
+            nine columns typed; ``event_ms``, NULL where the row is no event; ``is_good``.
+        left_out: By file with rows that are no events, a line of how many and why.
     """
 
-    relations: tuple[str, ...]
-    shown: str
+    sql: str
+    left_out: tuple[str, ...]
 
 
-@contextmanager
-def file_events(con: "duckdb.DuckDBPyConnection", paths: Sequence[Path]) -> Iterator[Source]:
-    """Files of events: CSV, plain, in gzip or in zip, with the nine names as header or none.
+def read(con: "duckdb.DuckDBPyConnection", paths: Sequence[Path]) -> Source:
+    """Read files of events as ``ingest`` does, and judge their rows as it does.
 
     Args:
-        con: In UTC; what could not be split into columns goes to its ``reject_errors``.
-        paths: The files.
+        con: In UTC; keeps the rows.
+        paths: The files; of equal rows each is an event.
 
     Raises:
-        InputError: A file is not there, or is not such a file.
+        InputError: A file cannot be used, or none of its rows can.
     """
-    con.execute("set preserve_insertion_order = true")
-    with TemporaryDirectory(prefix="tidemill-replay-") as folder:
-        relations = tuple(_relation(path, Path(folder)) for path in paths)
-        yield Source(relations, ", ".join(str(path) for path in paths))
-
-
-def _relation(path: Path, folder: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    with path.open("rb") as file:
-        start = file.read(len(_ZIP))
-    plain = _unpacked(path, folder) if start == _ZIP else path
-    is_gzip = start.startswith(_GZIP)
-    line = _first_line(plain, is_gzip)
-    comma = max(_COMMAS, key=line.count)
-    names = [name.strip().lower() for name in next(csv.reader([line], delimiter=comma), [])]
-    has_header = bool(set(_NAMES) & set(names))
-    if not has_header and len(names) == len(_NAMES):
-        names = list(_NAMES)
-    if missing := [name for name in _NAMES if names.count(name) != 1]:
-        raise InputError(
-            f"{path}: expected the columns {', '.join(_NAMES)}, as a header or in that order "
-            f"without one; {', '.join(missing)} is not there once"
+    con.execute("set preserve_insertion_order = true")  # the number of a row is its place
+    parts, left_out, before = [], [], 0
+    for number, path in enumerate(paths):
+        with sources.plain(path, TAKEN) as text:
+            line = parse(con, text, layout(text.path, str(path)))
+        ((size, good),) = con.execute(
+            "select count(*), count(*) filter (reason is null) from parsed"
+        ).fetchall()
+        if not good:
+            raise InputError(nothing_good(con, str(path), line))
+        left_out.append(some_bad(con, str(path), line))
+        con.execute(f"alter table parsed rename to parsed_{number}")
+        parts.append(
+            f"select rowid + {before} as n, {', '.join(NAMES)}, reason is null as is_good, "
+            f"case when reason is null then event_ms end as event_ms from parsed_{number}"
         )
-    columns = ", ".join(f"{text_literal(name)}: 'VARCHAR'" for name in names)
-    return _typed(
-        f"read_csv({text_literal(str(plain))}, auto_detect = false, delim = '{comma}', "
-        f"quote = '\"', escape = '\"', header = {has_header}, columns = {{{columns}}}, "
-        f"compression = '{'gzip' if is_gzip else 'none'}', store_rejects = true)"
-    )
-
-
-def _first_line(path: Path, is_gzip: bool) -> str:
-    try:
-        with gzip.open(path) if is_gzip else path.open("rb") as file:
-            return file.readline(_LONGEST).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: expected CSV in UTF-8, as it is, in gzip or zip ({error})"
-        ) from None
-
-
-def _unpacked(path: Path, folder: Path) -> Path:
-    with zipfile.ZipFile(path) as packed:
-        names = [name for name in packed.namelist() if not name.endswith("/")]
-        if len(names) != 1:
-            raise InputError(f"{path}: expected one file in it, found {len(names)}")
-        return Path(packed.extract(names[0], folder / path.name))
-
-
-def _typed(rows: str) -> str:
-    columns = []
-    for column in FIELDS:
-        value = column.name
-        if column.type is Type.BIGINT:
-            is_whole = f"regexp_full_match({value}, {_WHOLE})"
-            value = f"case when {is_whole} then try_cast({value} as bigint) end"
-        elif column.type is Type.DOUBLE:
-            value = f"try_cast({value} as double)"
-        columns.append(f"{value} as {column.name}")
-    return f"""
-        select * exclude (has_category), coalesce(
-            event_ms is not null and event_type is not null and product_id is not null
-            and price between 0 and {HIGHEST_PRICE} and user_id is not null
-            and (category_id is not null or not has_category), false) as is_usable
-        from (select {", ".join(columns)}, category_id is not null as has_category,
-                     {event_ms_sql("event_time")} as event_ms from {rows})
-    """
+        before += size
+    return Source(" union all ".join(parts), tuple(filter(None, left_out)))
 
 
 @dataclass(frozen=True)
@@ -151,33 +90,27 @@ class Plan:
 
 
 class Replay:
-    """Rows of files as messages, with ``n``, their place in the files, from 0.
+    """Good rows of files as messages, with ``n``, their place in the files, from 0.
 
     Args:
         con: Used by none but this while batches are taken.
         source: The files.
         plan: How.
-
-    Raises:
-        InputError: No row can be used.
     """
 
     def __init__(self, con: "duckdb.DuckDBPyConnection", source: Source, plan: Plan) -> None:
-        """All rows are looked through once."""
+        """The times of all rows are looked through once."""
         self._con = con
         self._plan = plan
-        rows = " union all ".join(f"({relation})" for relation in source.relations)
-        self._rows = f"(select *, row_number() over () - 1 as n from ({rows}))"
+        self._rows = f"({source.sql})"
         first, last, number = self._told("min(event_ms), max(event_ms), count(*)")
-        if not number:
-            raise InputError(f"{source.shown}: no row of it is an event that can be used")
         self._round_ms: int = last - first + max(1, (last - first) // max(1, number - 1))
         self._begin = self._earliest()
         self._sent = 0
         self._latest_ms = 0
 
     def _told(self, what: str, where: str = "true") -> tuple[Any, ...]:
-        sql = f"select {what} from {self._rows} where is_usable and {where}"
+        sql = f"select {what} from {self._rows} where is_good and {where}"
         found = self._con.execute(sql).fetchall()  # a result half read would block the next
         return found[0] if found else ()
 
@@ -219,10 +152,8 @@ class Replay:
         import polars as pl
 
         after = self._begin.n if cycle == self._begin.cycle else _NOTHING.n
-        before = self._rejected()
         for batch in self._con.sql(self._sql(shift_ms, later_ms, after)).to_arrow_reader(_BATCH):
             yield self._messages(pl.DataFrame(batch), cycle, later_ms)
-        yield Messages([], [], [], [], [], skipped=self._rejected() - before)
 
     def _sql(self, shift_ms: int, later_ms: int, after: int) -> str:
         rows = f"(from {self._rows} where n > {after})"
@@ -231,12 +162,15 @@ class Replay:
             text = f"strftime(make_timestamp(({at_ms}) * 1000), '{_TIME_FORM}')"
             rows = f"(select * replace ({at_ms} as event_ms, {text} as event_time) from {rows})"
         key = f"{self._plan.key}::varchar as key"
-        return f"select *, {key}, {body_sql('n')} as body from {rows}"
+        return (
+            f"select n, is_good, event_ms, event_type, {key}, {body_sql('n')} as body from {rows}"
+        )
 
     def _messages(self, rows: "pl.DataFrame", cycle: int, later_ms: int) -> Messages:
-        usable = self._unsent(rows.filter("is_usable"), cycle)
-        plan, size = self._plan, usable.height
-        times = usable["event_ms"]
+        events = self._unsent(rows.filter("is_good"), cycle)
+        plan, size = self._plan, events.height
+        times = events["event_ms"]
+        others = rows.filter(~rows["is_good"])
         if plan.rate is not None:
             due = [int(n * 1000 / plan.rate) for n in range(self._sent, self._sent + size)]
         elif size:
@@ -249,11 +183,11 @@ class Replay:
         return Messages(
             times.to_list(),
             due,
-            texts(usable["key"]),
-            bodies(usable["body"]),
-            usable["event_type"].to_list(),
+            texts(events["key"]),
+            bodies(events["body"]),
+            events["event_type"].to_list(),
             cycle=cycle if plan.is_endless else None,
-            skipped=rows.height - int(rows["is_usable"].sum()),
+            skipped=events["n"].search_sorted(others["n"]).to_list(),
         )
 
     def _unsent(self, rows: "pl.DataFrame", cycle: int) -> "pl.DataFrame":
@@ -271,15 +205,3 @@ class Replay:
             for n, key in zip(rows["n"], rows["key"], strict=True)
         ]
         return rows.filter(pl.Series(is_unsent))
-
-    def _rejected(self) -> int:
-        """Lines, so far, that could not be split into columns."""
-        import duckdb
-
-        try:
-            ((number,),) = self._con.execute(
-                "select count(distinct (scan_id, file_id, line)) from reject_errors"
-            ).fetchall()
-        except duckdb.CatalogException:  # no file was read yet
-            return 0
-        return int(number)

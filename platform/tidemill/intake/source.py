@@ -218,13 +218,13 @@ def _unzip(path: Path, target: Path, shown: Path, taken: str) -> str:
                 listed = f" ({', '.join(names[:5])}{', ...' * (len(names) > 5)})" * bool(names)
                 raise InputError(
                     f"{shown}: expected a zip with one file, found {len(members)}{listed}; "
-                    "unpack it and ingest each"
+                    "unpack it and use each file"
                 )
             name = names[0]
             if "/" in name or "\\" in name or ":" in name or name.startswith("."):
                 raise InputError(
                     f"{shown}: expected a plain file name in the zip, found {name!r}; "
-                    "unpack it and ingest the file itself"
+                    "unpack it and use the file itself"
                 )
             with archive.open(members[0]) as packed:
                 _copy(packed, target)

@@ -12,7 +12,7 @@ import pytest
 from tidemill.engines.duck import connection
 from tidemill.errors import InputError
 from tidemill.events.messages import Mark, marks, newest_ms
-from tidemill.events.replay import Plan, Replay, file_events
+from tidemill.events.replay import Plan, Replay, read
 from tidemill.events.topics import FIELDS
 from tidemill.kafka.resume import partition_of
 
@@ -39,10 +39,10 @@ def sent(
 ) -> tuple[list[dict[str, Any]], int]:
     """The messages' values, and how many rows were skipped."""
     found, skipped = [], 0
-    with connection(256) as con, file_events(con, paths) as source:
-        for batch in Replay(con, source, plan or Plan("event_type", 3)).batches():
+    with connection(256) as con:
+        for batch in Replay(con, read(con, paths), plan or Plan("event_type", 3)).batches():
             found += [json.loads(value) for _, value in batch.pairs(slice(0, None), 5)]
-            skipped += batch.skipped
+            skipped += len(batch.skipped)
             assert batch.due_ms == sorted(batch.due_ms)
             if len(found) >= most:
                 break
@@ -116,10 +116,41 @@ def test_several_files_are_one_after_the_other(tmp_path: Path) -> None:
     assert sent(paths) == sent([write(tmp_path / "all", ROWS)])
 
 
+def test_what_is_left_out_is_told_by_file_and_placed_among_the_messages(tmp_path: Path) -> None:
+    free, old = row(1).replace(",1.5,", ",free,"), row(1, at="0000-01-01")
+    one = write(tmp_path / "one", [free, row(0), free, old, row(1), row(2)])
+    two = write(tmp_path / "two", ROWS)
+    three = write(tmp_path / "three", [row(7), row(8)[:35]])
+    with connection(256) as con:
+        source = read(con, [one, two, three])
+        first, *others = Replay(con, source, Plan("event_type", 3)).batches()
+    price = "price: expected a number from 0 to 100000000, found free (line 2, and 1 more like it)"
+    assert source.left_out == (
+        f"{one}: 3 of its 6 rows cannot be used: {price}; event_time: expected a year up to 9999, "
+        "found 0000-01-01 (line 5)",
+        f"{three}: 1 of its 2 rows cannot be used: expected 9 fields, found 5 (line 3)",
+    )
+    assert first.skipped == [0, 1, 1] and first.bodies[0].endswith(b'"n":1')
+    assert sum(len(batch.skipped) for batch in others) == 1
+
+
+def test_what_is_left_out_is_counted_behind_the_mark_of_a_resumed_replay(tmp_path: Path) -> None:
+    bad = row(1).replace(",1.5,", ",free,")
+    path = write(tmp_path / "e.csv", [bad, row(0), bad, row(1), row(2), bad])
+    ends = {place: Mark(0, 1) for place in range(3)}
+    found, skipped = sent([path], Plan("event_type", 3, after=ends))
+    assert [value["n"] for value in found] == [3, 4]
+    assert skipped == 2
+
+
 def test_rows_keep_their_order_where_a_file_is_read_in_parallel(tmp_path: Path) -> None:
     size, long = 150_000, "brand" * 60  # DuckDB reads a file by pieces of 32 MB
     rows = [row(n, brand=long, at="2019-10-01 00:00:00 UTC") for n in range(size)]
-    found, _ = sent([write(tmp_path / "long.csv", rows)], most=size)
+    half = size // 2
+    paths = [
+        write(tmp_path / name, some) for name, some in (("a", rows[:half]), ("b", rows[half:]))
+    ]
+    found, _ = sent(paths, most=size)
     assert all(value["n"] == value["product_id"] == n for n, value in enumerate(found))
     assert len(found) == size
 
@@ -198,10 +229,11 @@ def test_the_newest_event_is_found_among_messages_of_any_sort() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (f"{HEADER.replace('price', 'cost')}\n{row(1)}\n", "price is not there once"),
-        ("", "expected the columns"),
-        (f"{HEADER}\n", "no row of it"),
-        ("a,b\n1,2\n", "expected the columns"),
+        (f"{HEADER.replace('price', 'cost')}\n{row(1)}\n", "found none called price"),
+        ("", "the file is empty"),
+        (f"{HEADER}\n", "and no rows under it"),
+        (f"{HEADER}\n{row(1, at='soon')}\n", "none of its 1 rows can be used"),
+        ("a,b\n1,2\n", "expected a header naming"),
     ],
 )
 def test_a_file_that_is_none_of_events_is_refused(tmp_path: Path, text: str, told: str) -> None:

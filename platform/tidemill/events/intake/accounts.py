@@ -1,5 +1,6 @@
 """What became of a clickstream file's rows: the report, and the refusal of a file without a row."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -54,11 +55,23 @@ def counted(con: "duckdb.DuckDBPyConnection", file: str, file_id: str) -> Landed
 
 
 def nothing_good(con: "duckdb.DuckDBPyConnection", shown: str, line: str) -> str:
-    """The message for a file without a good row: the commonest reasons, each with an example.
+    """The message for a file without a good row; arguments as ``reasons`` has them."""
+    ((rows,),) = con.execute("select count(*) from parsed").fetchall()
+    told = reasons(con, line)
+    return f"{shown}: none of its {rows} rows can be used, so nothing was taken: {told}"
+
+
+def some_bad(con: "duckdb.DuckDBPyConnection", shown: str, line: str) -> str:
+    """The message for rows that are left out, "" where none is; arguments as above."""
+    ((rows, bad),) = con.execute("select count(*), count(reason) from parsed").fetchall()
+    return f"{shown}: {bad} of its {rows} rows cannot be used: {reasons(con, line)}" if bad else ""
+
+
+def reasons(con: "duckdb.DuckDBPyConnection", line: str) -> str:
+    """The commonest reasons why rows are no good, each with an example, in one line.
 
     Args:
         con: Holds ``parsed``.
-        shown: What messages call the file.
         line: SQL of the number of a row's line.
     """
     kinds = con.execute(
@@ -66,13 +79,12 @@ def nothing_good(con: "duckdb.DuckDBPyConnection", shown: str, line: str) -> str
         select count(*) as times, arg_min(reason, line), min(line) from (
             select reason, {line} as line, regexp_replace(
                    split_part(reason, ', found', 1), '[0-9][0-9.]*', '#', 'g') as kind
-            from parsed)
+            from parsed where reason is not null)
         group by kind order by times desc, min(line) limit 3
         """
     ).fetchall()
-    ((rows,),) = con.execute("select count(*) from parsed").fetchall()
     told = "; ".join(
         f"{reason} (line {at}" + (f", and {times - 1} more like it)" if times > 1 else ")")
         for times, reason, at in kinds
     )
-    return f"{shown}: none of its {rows} rows can be used, so nothing was taken: {told}"
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", told)  # what was found may go over lines

@@ -21,7 +21,7 @@ from tidemill.errors import InputError, TidemillError
 from tidemill.events.contracts import FILE_EVENTS, LANDED_FILES, REJECTED_ROWS
 from tidemill.events.intake import rows
 from tidemill.events.intake.accounts import Landed, counted, nothing_good
-from tidemill.events.intake.layout import layout
+from tidemill.events.intake.layout import TAKEN, layout
 from tidemill.intake import source as sources
 from tidemill.lake import duck, files, lease, stream
 from tidemill.lake.contracts import Table, polars_schema, text_literal
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EventLanding", "Landed"]
 
-TAKEN = "events are taken from CSV text, as it is, in gzip or in zip"
 UNFINISHED = ".unfinished"
 """In the landing folder: which file a landing under way is about to write."""
 
@@ -79,6 +78,7 @@ class EventLanding:
             if known := self._known(path.name, file_id):
                 return known
             line = rows.parse(con, text, found)
+            rows.find_repeats(con)
             report = counted(con, path.name, file_id)
             if not report.good:
                 raise InputError(nothing_good(con, str(path), line))
@@ -106,23 +106,14 @@ class EventLanding:
 
     @contextmanager
     def _parsing(self) -> "Iterator[duckdb.DuckDBPyConnection]":
-        import duckdb
-
         from tidemill.engines.duck import connection
 
-        try:
-            with connection(self.memory_limit_mb) as con:
-                # The number of a row is its line, and of equal rows the first stays.
-                con.execute("set preserve_insertion_order = true")
-                con.execute(f"set partitioned_write_flush_threshold = {FLUSH_ROWS}")
-                yield con
-        except duckdb.OutOfMemoryException as error:
-            raise TidemillError(
-                f"{self.memory_limit_mb} MiB are too few ({_first_line(error)}); "
-                "allow more with TIDEMILL_MEMORY_MB"
-            ) from error
-        except duckdb.IOException as error:
-            raise TidemillError(f"{self.folder}: {_first_line(error)}") from error
+        limit_mb = self.memory_limit_mb
+        with rows.shortage_told(limit_mb, str(self.folder)), connection(limit_mb) as con:
+            # The number of a row is its line, and of equal rows the first stays.
+            con.execute("set preserve_insertion_order = true")
+            con.execute(f"set partitioned_write_flush_threshold = {FLUSH_ROWS}")
+            yield con
 
     def _known(self, name: str, file_id: str) -> Landed | None:
         """The report of a file that landed before: all its good rows are there already."""
@@ -259,10 +250,6 @@ def _rows(query: str) -> list[dict[str, Any]]:
         found = con.execute(query)
         names = [column[0] for column in found.description or ()]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _digest(path: Path) -> str:

@@ -12,6 +12,7 @@ from tidemill.events.topics import FIELDS
 
 NAMES = tuple(field.name for field in FIELDS)
 DELIMITERS = (",", ";", "\t", "|")
+TAKEN = "events are taken from CSV text, as it is, in gzip or in zip"
 SAMPLE_LINES = 200
 FEW = 3
 """Names that a line must hold to be a header."""

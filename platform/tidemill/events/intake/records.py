@@ -58,9 +58,11 @@ def numbered(path: Path, target: Path, layout: Layout) -> None:
 
 def unescaped(sql: str, delimiter: str) -> str:
     """SQL of a field of the copy as it was."""
+    meant_sql, escape = sql, f"chr({ord(ESCAPE)})"
     for letter, meant in _meanings(delimiter).items():
-        sql = f"replace({sql}, chr({ord(ESCAPE)}) || '{letter}', chr({ord(meant)}))"
-    return sql
+        meant_sql = f"replace({meant_sql}, {escape} || '{letter}', chr({ord(meant)}))"
+    # Few fields have one, and to look for it first is several times as fast.
+    return f"case when contains({sql}, {escape}) then {meant_sql} else {sql} end"
 
 
 @dataclass

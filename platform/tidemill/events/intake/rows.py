@@ -6,11 +6,13 @@ of each good row that is equal to one before it.
 """
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemill.errors import InputError
+from tidemill.errors import InputError, TidemillError
 from tidemill.events.intake import judging, records
 from tidemill.events.intake.layout import NAMES, Layout
 from tidemill.events.times import event_ms_sql
@@ -25,8 +27,36 @@ NOTHING = "\x01\x02\x01"
 """Stands for a field that is not there; one that is there and empty is an empty text."""
 
 
+@contextmanager
+def shortage_told(memory_limit_mb: int, shown: str) -> Iterator[None]:
+    """Say in one line what DuckDB is short of while the block runs.
+
+    Args:
+        memory_limit_mb: What it may hold, MiB.
+        shown: What messages call what is worked on.
+
+    Raises:
+        TidemillError: Memory or disk does not suffice.
+    """
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise TidemillError(
+            f"{memory_limit_mb} MiB are too few ({_first_line(error)}); "
+            "allow more with TIDEMILL_MEMORY_MB"
+        ) from error
+    except duckdb.IOException as error:
+        raise TidemillError(f"{shown}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
 def parse(con: "duckdb.DuckDBPyConnection", text: Text, layout: Layout) -> str:
-    """Fill ``parsed`` and ``repeats`` from a plain file.
+    """Fill ``parsed`` from a plain file.
 
     The file is read as it is where each line of it becomes one row. Where a row goes over lines, a
     line is blank, or a quote or a byte is broken, a copy is read in which the rows are numbered.
@@ -53,7 +83,6 @@ def parse(con: "duckdb.DuckDBPyConnection", text: Text, layout: Layout) -> str:
     elif survey.has_quotes:
         _show_as_they_came(con, text, layout.skip)
     text.keep_still()
-    _find_repeats(con)
     return reading.line
 
 
@@ -120,7 +149,7 @@ class _Reading:
         try:
             con.execute(self._sql())
         except duckdb.Error as error:
-            told = str(error).partition("\n")[0]
+            told = _first_line(error)
             # A line end in quotes is told in an error of no narrower class.
             if isinstance(error, duckdb.InvalidInputException) or "CSV Error" in told:
                 return told
@@ -183,8 +212,8 @@ class _Reading:
         )
 
 
-def _find_repeats(con: "duckdb.DuckDBPyConnection") -> None:
-    """Fill ``repeats``; only rows that share a hash with another one are held side by side."""
+def find_repeats(con: "duckdb.DuckDBPyConnection") -> None:
+    """Fill ``repeats`` from ``parsed``; only rows that share a hash are held side by side."""
     nine = ", ".join(NAMES)
     con.execute(
         f"""
