@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from tidemill.errors import ContractError, TidemillError
+from tidemill.kafka.spans import standing
 from tidemill.lake.contracts import Column
 
 TIMEOUT_S = 30
@@ -162,14 +163,10 @@ def described(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def offsets(config: Mapping[str, Any], name: str, partitions: int) -> list[tuple[int, int]]:
-    """The first offset kept and the next one to be written, of each partition of a topic."""
-    from confluent_kafka import Consumer, TopicPartition
+    """The first offset kept and the next one to be written, of each partition of a topic.
 
-    consumer = Consumer(dict(config) | {"group.id": "tidemill-offsets"})
-    try:
-        return [
-            consumer.get_watermark_offsets(TopicPartition(name, number), timeout=TIMEOUT_S)
-            for number in range(partitions)
-        ]
-    finally:
-        consumer.close()
+    Raises:
+        TidemillError: No broker answers, or there is no such topic.
+    """
+    marks = standing(config, name).marks
+    return [marks[number] for number in range(partitions)]
