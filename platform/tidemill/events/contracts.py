@@ -95,8 +95,8 @@ RAW_EVENTS = Table(
 FILE_EVENTS = Table(
     domain=DOMAIN,
     name="file_events",
-    meaning="Every good event of the files that were ingested; of rows of a file that are equal in "
-    "all nine columns, the first.",
+    meaning="Every good event of the files that were ingested; of rows that are equal in all nine "
+    "columns, in one file or in several, the first to land.",
     columns=(
         *EVENT,
         Column(
@@ -122,7 +122,12 @@ LANDED_FILES = Table(
         ),
         Column("rows", Type.BIGINT, "Rows, without the header.", low=0),
         Column("good", Type.BIGINT, "Rows that went in.", low=0),
-        Column("duplicates", Type.BIGINT, "Rows equal to one before them in the file.", low=0),
+        Column(
+            "duplicates",
+            Type.BIGINT,
+            "Rows equal to one before them, in the file or in one before it.",
+            low=0,
+        ),
         Column("rejected", Type.BIGINT, "Rows in rejected_rows.", low=0),
         Column("first_at", Type.TIMESTAMP, "First event that went in, UTC.", nullable=True),
         Column("last_at", Type.TIMESTAMP, "Last event that went in, UTC.", nullable=True),

@@ -357,7 +357,9 @@ def _speaking(con: "duckdb.DuckDBPyConnection", now: Snapshot, traces: Traces) -
     import polars as pl
 
     table, names = now.table, set()
-    texts = ", ".join(f'"{column.name}"' for column in personal(table))
+    # Why a row or a message was refused quotes from it, and says what would have been right.
+    came = [column.name for column in personal(table) if column.name not in ("error", "reason")]
+    texts = ", ".join(f'"{name}"' for name in came)
     keys = ", ".join(f'"{name}"' for name in table.key)
     schema = {name: polars_schema(table)[name] for name in table.key}
     hits: list[Sequence[Any]] = []

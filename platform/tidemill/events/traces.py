@@ -5,12 +5,17 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tidemill.events.topics import FIELDS
+
 _UNREADABLE = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError)
+_TELLING = 6
+"""A number of so many digits is hardly anything but an id."""
+_OTHERS = {column.name for column in FIELDS} - {"user_id", "user_session"}
 _TOKEN = re.compile(rb"[0-9A-Za-z_-]+")
 
 
@@ -22,9 +27,10 @@ class _Target(Protocol):
 class Traces:
     """How to tell whether a text speaks of a user.
 
-    It does where the user's number stands in it, with no other digit beside it (zeros may be before
-    it, and it may be part of a date or a price: of what cannot be read nobody knows), or a session
-    that nobody else had.
+    A JSON object does by what is in its fields, but for those that are known to tell something
+    else. Any other text does where the user's number stands in it, with no other digit beside it
+    (zeros may be before it); one of few digits, which dates and prices are full of, must stand
+    alone between commas, blanks, quotes or the like. Or by a session that nobody else had.
 
     Attributes:
         number: Finds the number.
@@ -39,7 +45,6 @@ class Traces:
     @classmethod
     def of(cls, user_id: int, sessions: Iterable[str]) -> "Traces":
         """Those of a user with these sessions."""
-        number = re.compile(rb"(?<![0-9])0*%d(?![0-9])" % abs(user_id))
         plain, strange = set(), set()
         for session in sessions:
             told = session.encode()
@@ -49,16 +54,47 @@ class Traces:
             forms = {session, session.replace('"', '""')}
             forms |= {json.dumps(session, ensure_ascii=only)[1:-1] for only in (True, False)}
             strange |= {form.encode() for form in forms}
-        return cls(number, frozenset(plain), tuple(sorted(strange)))
+        return cls(_number(user_id), frozenset(plain), tuple(sorted(strange)))
 
     def are_in(self, text: bytes | str | None) -> bool:
         """Whether a text speaks of the user."""
         if text is None:
             return False
         told = text.encode() if isinstance(text, str) else text
+        return any(map(self._are_in, _leaves(told)))
+
+    def _are_in(self, told: bytes) -> bool:
         if self.number.search(told) or any(session in told for session in self.strange):
             return True
         return bool(self.sessions) and not self.sessions.isdisjoint(_TOKEN.findall(told))
+
+
+def _number(user_id: int) -> re.Pattern[bytes]:
+    digits = b"%d" % abs(user_id)
+    if len(digits) >= _TELLING:
+        return re.compile(rb"(?<![0-9])0*%s(?![0-9])" % digits)
+    sign = b"-" if user_id < 0 else b"[+]?"
+    return re.compile(rb"(?<![^\s,;|\"'\[{(])%s0*%s([.]0*)?(?![^\s,;|\"'\]})])" % (sign, digits))
+
+
+def _leaves(text: bytes) -> Iterator[bytes]:
+    """The values of a JSON object that may tell who somebody is; any other text as it is."""
+    try:
+        told = json.loads(text) if text.lstrip()[:1] == b"{" else None
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        yield text
+        return
+    waiting: list[object] = [value for name, value in told.items() if name not in _OTHERS]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        else:
+            yield str(value).encode(errors="replace")
 
 
 def erase_lines(folder: Path, traces: Traces) -> tuple[int, list[str]]:

@@ -1,6 +1,8 @@
 """The inbox: files dropped into ``landing/<domain>/inbox`` land without anyone typing a command."""
 
+import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -61,7 +63,9 @@ def take(landing: Landing, name: str) -> str:
     that someone still writes to stays. A file that is gone was taken by an earlier try.
     """
     path = folder(landing) / name
-    if not path.exists():
+    try:
+        seen = path.stat()
+    except FileNotFoundError:
         return f"{name}: no longer in the inbox"
     try:
         said = landing.told(path)
@@ -74,7 +78,22 @@ def take(landing: Landing, name: str) -> str:
         if kept.exists():
             kept = refused / f"{path.stem} {uuid.uuid4().hex[:8]}{path.suffix}"
         kept.with_name(f"{kept.name}.txt").write_text(f"{error}\n")
-        path.replace(kept)
+        with suppress(FileNotFoundError):  # another run refused it too
+            path.replace(kept)
         return f"refused: {error}"
-    path.unlink()
+    if _is_still(path, seen):  # else a newer file has its name, or another run took it too
+        path.unlink(missing_ok=True)
     return said
+
+
+def _is_still(path: Path, seen: os.stat_result) -> bool:
+    """Whether the file of a name is the one that was seen."""
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return False
+    return (now.st_ino, now.st_size, now.st_mtime_ns) == (
+        seen.st_ino,
+        seen.st_size,
+        seen.st_mtime_ns,
+    )

@@ -390,6 +390,40 @@ def test_text_speaks_of_a_user_by_number_or_session(text: str | None, is_in: boo
     assert Traces.of(USER, ["abc-1", 'a"b, ü']).are_in(text) is is_in
 
 
+@pytest.mark.parametrize(
+    ("text", "is_in"),
+    [
+        ("2019-10-01 00:00:00 UTC,view,7,1,,acme,27.0,27,s", True),
+        ("2019-10-27 00:00:27 UTC,view,1,127,,acme,0.27,-27,27s", False),
+        ("27", True),
+        ('x;"027.0"', True),
+        ('{"user_id": 27, "price": -1}', True),
+        ('{"user_id": "27"}', True),
+        ('{"user": {"ids": [3, 27]}}', True),
+        ('{"by": {"27": 1}}', True),
+        ('{"user_id": 5, "product_id": 27, "category_id": 27, "price": 27}', False),
+        ('{"user_id": 5, "event_time": "nope", "brand": "27"}', False),
+        ('{"user_id": 27', True),
+        ('{"user_id": ' + "[" * 5000, False),
+    ],
+)
+def test_a_number_of_few_digits_is_not_found_in_dates_prices_or_other_fields(
+    text: str, is_in: bool
+) -> None:
+    assert Traces.of(27, []).are_in(text) is is_in
+
+
+def test_a_reason_that_names_what_would_be_right_speaks_of_nobody(house: House) -> None:
+    def kept() -> list[Any]:
+        return house.query("select line, raw, reason from {} order by 1", c.REJECTED_ROWS)
+
+    before = kept()
+    assert "expected a number from 0 to 100000000" in before[0][2]
+    for user in (0, 100_000_000):
+        house.eraser.erase(user)
+    assert kept() == before
+
+
 def test_every_personal_column_is_in_a_table_that_is_dealt_with() -> None:
     tables = {table.id for table in TABLES if personal(table)}
     assert tables == {t.id for t in (*by_user(), *by_text(), *MADE) if personal(t)}

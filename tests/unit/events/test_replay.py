@@ -126,8 +126,8 @@ def test_what_is_left_out_is_told_by_file_and_placed_among_the_messages(tmp_path
         first, *others = Replay(con, source, Plan("event_type", 3)).batches()
     price = "price: expected a number from 0 to 100000000, found free (line 2, and 1 more like it)"
     assert source.left_out == (
-        f"{one}: 3 of its 6 rows cannot be used: {price}; event_time: expected a year up to 9999, "
-        "found 0000-01-01 (line 5)",
+        f"{one}: 3 of its 6 rows cannot be used: {price}; event_time: expected a time in "
+        "the years 1900 to 2200, found 0000-01-01 (line 5)",
         f"{three}: 1 of its 2 rows cannot be used: expected 9 fields, found 5 (line 3)",
     )
     assert first.skipped == [0, 1, 1] and first.bodies[0].endswith(b'"n":1')

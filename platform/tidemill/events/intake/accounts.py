@@ -44,9 +44,9 @@ def counted(con: "duckdb.DuckDBPyConnection", file: str, file_id: str) -> Landed
     found = con.execute(
         """
         select count(*), count(*) filter (reason is not null), (select count(*) from repeats),
-               make_timestamp(min(event_ms) filter (reason is null) * 1000),
-               make_timestamp(max(event_ms) filter (reason is null) * 1000)
-        from parsed
+               make_timestamp(min(event_ms) filter (reason is null and id is null) * 1000),
+               make_timestamp(max(event_ms) filter (reason is null and id is null) * 1000)
+        from parsed left join repeats on parsed.rowid = id
         """
     ).fetchone()
     rows, rejected, duplicates, first_at, last_at = found or (0, 0, 0, None, None)

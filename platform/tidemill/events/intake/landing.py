@@ -84,7 +84,20 @@ class EventLanding:
                 raise InputError(nothing_good(con, str(path), line))
             with self.held():
                 # Another process may have taken the same file meanwhile.
-                return self._known(path.name, file_id) or self._land(con, report, source, line)
+                if known := self._known(path.name, file_id):
+                    return known
+                rows.find_known(con, self._near(con, source))
+                return self._land(con, counted(con, path.name, file_id), source, line)
+
+    def _near(self, con: "duckdb.DuckDBPyConnection", source: str) -> str:
+        """SQL of the rows of a source that landed before, of the days of ``parsed``."""
+        found = con.execute(
+            "select distinct make_timestamp(event_ms * 1000)::date::varchar from parsed "
+            "where reason is null"
+        ).fetchall()
+        days = {day for (day,) in found}
+        there = self.lake.snapshot(FILE_EVENTS).only(lambda file: file.partition["date"] in days)
+        return f"(from {there.scan()} where source = {text_literal(source)})"
 
     def told(self, path: Path) -> str:
         """``land_file``, and a line that says what became of it."""
@@ -193,7 +206,8 @@ class EventLanding:
             from parsed where {good}
         """
         partitions = [{"file_id": report.file_id, "date": date} for (date,) in sorted(dates)]
-        self.lake.replace(FILE_EVENTS, con, query, partitions)
+        if partitions:
+            self.lake.replace(FILE_EVENTS, con, query, partitions)
 
     def _write_ledger(self, report: Landed, source: str, now: datetime) -> None:
         import polars as pl
@@ -238,7 +252,10 @@ class EventLanding:
         return self.lake.snapshot(table).scan()
 
 
-_SAME = "rows that are equal in all nine columns count once; the first of them stays"
+_SAME = (
+    "rows that are equal in all nine columns count once, in one file or in several; the first to "
+    "land stays"
+)
 
 
 def _told(report: Landed) -> str:

@@ -227,3 +227,29 @@ def find_repeats(con: "duckdb.DuckDBPyConnection") -> None:
         select id from ranked where nth > 1
         """
     )
+
+
+def find_known(con: "duckdb.DuckDBPyConnection", held: str) -> None:
+    """Add the rows of ``parsed`` that are equal to one of ``held`` to ``repeats``.
+
+    Args:
+        con: Holds both.
+        held: SQL of rows that landed before: those of the same days do.
+    """
+    nine = ", ".join(NAMES)
+    same = " and ".join(f"parsed.{name} is not distinct from near.{name}" for name in NAMES)
+    con.execute(
+        f"""
+        insert into repeats
+        with near as materialized (
+            select {nine}, hash({nine}) as digest from {held}
+            semi join (select hash({nine}) as mine from parsed where reason is null) m
+                on hash({nine}) = m.mine)
+        select rowid from parsed semi join near on hash({_of("parsed")}) = near.digest and {same}
+        where reason is null and rowid not in (select id from repeats)
+        """
+    )
+
+
+def _of(relation: str) -> str:
+    return ", ".join(f"{relation}.{name}" for name in NAMES)

@@ -49,9 +49,24 @@ def test_the_same_content_again_changes_nothing_and_says_so(desk: Desk) -> None:
     assert note.endswith(" UTC, into source files: nothing to do")
 
 
-def test_the_same_rows_in_two_files_are_two_files_rows(desk: Desk) -> None:
-    desk.land(HEADER + click())
-    desk.land(HEADER + click() + click(1), "more.csv")
+def test_a_row_that_landed_before_in_another_file_is_a_duplicate(desk: Desk) -> None:
+    old = [click(), click(1, brand="", user_session=""), click(2)]
+    desk.land(HEADER + "".join(old))
+    new = [click(1, brand="x"), click(event_time="2020-09-25 00:00:00 UTC")]
+    more = desk.land(HEADER + new[0] + "".join(old[1:]) + new[1], "more.csv")
+    assert (more.rows, more.good, more.duplicates, more.rejected) == (4, 2, 2, 0)
+    assert "first to land stays" in more.notes[0]
+    assert len(desk.kept()) == 5
+    desk.audit()
+    all_known = desk.land(HEADER + old[2] + new[1], "known.csv")
+    assert (all_known.good, all_known.duplicates, all_known.first_at) == (0, 2, None)
+    assert len(desk.kept()) == 5
+    desk.audit()
+
+
+def test_a_row_of_the_sample_is_none_of_a_file(desk: Desk) -> None:
+    desk.land(HEADER + click(), source="sample")
+    assert desk.land(HEADER + click() + click(1), "more.csv").duplicates == 0
     assert len(desk.kept()) == 3
     desk.audit()
 
@@ -147,7 +162,7 @@ def test_a_file_of_the_inbox_lands_and_a_refused_one_is_kept_beside_its_reason(d
     (folder / "bad.csv").write_text("nothing\n")
     assert inbox.take(desk.landing, "good.csv") == (
         "good.csv: 4 rows, 2 good, 1 duplicates, 1 rejected; rows that are equal in all nine "
-        "columns count once; the first of them stays"
+        "columns count once, in one file or in several; the first to land stays"
     )
     assert inbox.take(desk.landing, "bad.csv").startswith("refused: ")
     assert list(folder.iterdir()) == []
