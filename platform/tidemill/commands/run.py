@@ -130,13 +130,16 @@ def _make(
     return made(settings, crypto.lake, plan)
 
 
-def made(settings: Settings, lake: Lake, plan: "Callable[[Any], list[Work]]") -> dict[str, Any]:
+def made(
+    settings: Settings, lake: Lake, plan: "Callable[[Any], list[Work]]", unit: str = "partitions"
+) -> dict[str, Any]:
     """Materialize what a plan says, with a progress bar.
 
     Args:
         settings: Home and engine.
         lake: Where the tables are.
         plan: The runs, given the Dagster instance.
+        unit: What the bar counts: partitions or tables, as the plan does.
 
     Returns:
         Of the report: tables, failed checks, checks that are red by design, errors of steps.
@@ -151,7 +154,7 @@ def made(settings: Settings, lake: Lake, plan: "Callable[[Any], list[Work]]") ->
         works = plan(dagster)
         materialize.report_landed(dagster, lake)
         with (
-            Bar(works) as bar,
+            Bar(works, unit) as bar,
             progress.heard_by(lambda *told: bar.told(tally, *told)),
             progress.noted_by(bar.noted),
         ):
@@ -179,17 +182,18 @@ def made(settings: Settings, lake: Lake, plan: "Callable[[Any], list[Work]]") ->
 
 
 class Bar:
-    """A progress bar over partitions, with rows a second."""
+    """A progress bar over partitions or tables, with rows a second."""
 
-    def __init__(self, works: "Iterable[Work]") -> None:
+    def __init__(self, works: "Iterable[Work]", unit: str = "partitions") -> None:
         """Not shown before it is entered."""
+        self.unit = unit
         self.total = sum(work.partitions for work in works)
         self.rows = 0
         self.progress = Progress(
             TextColumn("{task.description:<24}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("partitions"),
+            TextColumn(unit),
             TextColumn("{task.fields[speed]:>14}"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -214,7 +218,7 @@ class Bar:
         elapsed = self.progress.tasks[0].elapsed or 0.001
         self.progress.update(
             self.task,
-            advance=partitions,
+            advance=partitions if self.unit == "partitions" else 1,
             description=table,
             speed=f"{self.rows / elapsed:,.0f} rows/s",
         )

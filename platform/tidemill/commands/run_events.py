@@ -44,7 +44,7 @@ def run_events(settings: Settings, only: str | None) -> dict[str, Any]:
     def plan(_: Any) -> "list[Work]":
         return materialize.plan_events(only, taken > 0)
 
-    report = run.made(settings, lake, plan)
+    report = run.made(settings, lake, plan, unit="tables")
     return report | {
         "landed": {name: sum(row[name] for row in ledger) for name in COUNTS},
         "taken": taken,

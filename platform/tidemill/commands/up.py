@@ -177,6 +177,7 @@ def _tell(port: int, log: Path) -> None:
     show.out.print(f"Dagster UI:  http://{HOST}:{port}")
     show.out.print('Query:       tidemill sql "select * from crypto.merged_daily_ohlc limit 5"')
     show.out.print("Live:        tidemill produce crypto --speed 60x")
+    show.out.print("             tidemill produce events --rate 1000")
     show.out.print(f"Log:         {log}")
     show.out.print("Ctrl-C stops all of it.")
 

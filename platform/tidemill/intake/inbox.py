@@ -38,6 +38,15 @@ def folder(landing: Landing) -> Path:
     return path
 
 
+def waiting(landing: Landing) -> list[Path]:
+    """The files in it, by name; hidden ones and folders are none."""
+    return sorted(
+        path
+        for path in folder(landing).iterdir()
+        if path.is_file() and not path.name.startswith(".")
+    )
+
+
 def settled(landing: Landing, now_s: float) -> list[Path]:
     """The files that nobody has written to for a while, by name.
 
@@ -45,15 +54,13 @@ def settled(landing: Landing, now_s: float) -> list[Path]:
         landing: Whose inbox.
         now_s: Epoch seconds.
     """
-    return sorted(
+    return [
         path
-        for path in folder(landing).iterdir()
-        if path.is_file()
-        and not path.name.startswith(".")
-        and path.suffix.lower() not in UNFINISHED
+        for path in waiting(landing)
+        if path.suffix.lower() not in UNFINISHED
         and now_s - path.stat().st_mtime >= SETTLED_S
         and writer(path) is None
-    )
+    ]
 
 
 def take(landing: Landing, name: str) -> str:
