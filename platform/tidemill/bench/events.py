@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tidemill import compose
 from tidemill.bench import events_bare, events_tail
@@ -39,6 +39,8 @@ RUNS = 3
 BATCH = 250_000
 """Events that one run of the sensor takes."""
 
+KEY: Literal["user_id"] = "user_id"
+"""Users are spread over the partitions, so that a batch is as long in each of them."""
 SPARK_EVENTS = 200_000
 RATE = 1_000
 """Events a second by their own times: a backlog of as many seconds as there are thousands."""
@@ -82,8 +84,8 @@ class Report:
     def lines(self) -> list[str]:
         """The report as text."""
         head = (
-            f"{self.events:,} events, {self.cores} cores, a broker of its own on the same machine; "
-            f"rates are the best of {RUNS}, Spark's of one run."
+            f"{self.events:,} events keyed by {KEY}, {self.cores} cores, a broker of its own on "
+            f"the same machine; rates are the best of {RUNS}, Spark's of one run."
         )
         same = ", ".join(f"{number:,} of {table}" for table, number in self.compared.items())
         told = [head, *(figure.line() for figure in self.figures)]
@@ -166,8 +168,7 @@ def backlog(settings: Settings, events: int, batch: int) -> Iterator[Backlog]:
     topic = replace(EVENTS, name=f"bench_events_{time.time_ns()}")
     config = compose.kafka(settings)
     topics.ensure(config, [topic])
-    # Users are spread over the partitions, so that a batch is as long in each of them.
-    told = simulator.Clickstream(Shop(), events, RATE, key="user_id", partitions=topic.partitions)
+    told = simulator.Clickstream(Shop(), events, RATE, key=KEY, partitions=topic.partitions)
     now_ms = time.time_ns() // 1_000_000
     frames = simulator.events(told, now_ms - 1000 * events // RATE, size=20_000)
     with (

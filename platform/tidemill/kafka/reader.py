@@ -11,7 +11,8 @@ from tidemill.kafka.spans import OffsetsLost, Span
 if TYPE_CHECKING:
     import polars as pl
 
-CHUNK_MESSAGES = 250_000
+CHUNK_MESSAGES = 100_000
+"""Few enough that one chunk is read while the one before is worked on, in a batch of a run too."""
 CHUNK_BYTES = 64 << 20
 AT_ONCE = 10_000
 WAIT_S = 0.05

@@ -243,10 +243,6 @@ class Lake:
         self.publish()
         return Written(table.id, made, kept.height, int(kept.estimated_size()), seconds, "")
 
-    def ensure(self, table: Table) -> None:
-        """Make the table, empty, if it is not there."""
-        self.open(table, create=True)
-
     def reached(self, table: Table, app_id: str) -> int | None:
         """The offset that ``app_id`` has committed up to, or None."""
         delta = self.open(table)

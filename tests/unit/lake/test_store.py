@@ -516,7 +516,7 @@ RIVALS: dict[str, Rival] = {
 def test_a_rival_between_reading_and_commit_leaves_exactly_the_last_writers_rows(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, rival: Rival, is_empty: bool
 ) -> None:
-    lake.ensure(PRICES)
+    lake.open(PRICES, create=True)
     lake.append(PRICES, prices(("A", 2, 1)), "t/0", 1)
     if not is_empty:
         lake.append(PRICES, prices(("A", 1, 2)), "t/0", 2)

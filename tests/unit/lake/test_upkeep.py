@@ -170,7 +170,7 @@ def test_compacting_what_was_never_written_or_is_empty_does_nothing(lake: Lake) 
     for _ in range(2):
         assert lake.compact(POINTS, ["x"]) == {"numFilesAdded": 0, "numFilesRemoved": 0}
         assert lake.compact(POINTS) == {"numFilesAdded": 0, "numFilesRemoved": 0}
-        lake.ensure(POINTS)
+        lake.open(POINTS, create=True)
     assert lake.snapshot(POINTS).version == 0
 
 
