@@ -119,13 +119,14 @@ def written(
     """
     files = {name for w in made for name in w.files}
     violations, preview = lake.inspect(table, partitions, PREVIEW_ROWS, files)
+    now = lake.snapshot(table)
     metadata: dict[str, Any] = {
-        "dagster/row_count": lake.snapshot(table).rows,
+        "dagster/row_count": now.rows,
         "rows written": sum(w.rows for w in made),
         "bytes": sum(w.size for w in made),
         "seconds": round(sum(w.seconds for w in made), 3),
         "partitions": len(partitions),
-        "version": made[-1].version if made else -1,
+        "version": made[-1].version if made else now.version,
         "preview": dg.MetadataValue.md(preview),
     }
     if made and made[-1].sql:
