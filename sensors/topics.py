@@ -14,8 +14,7 @@ from sensors.landing import AT_WORK
 from tidemill import compose
 from tidemill.crypto import contracts as c
 from tidemill.crypto.build import Crypto
-from tidemill.events.following import behind, is_topic_lost
-from tidemill.events.topics import ANALYTICS
+from tidemill.events.following import behind
 from tidemill.kafka.spans import Span, Standing
 from tidemill.kafka.subscription import Subscription
 from tidemill.settings import Settings
@@ -193,7 +192,7 @@ def new_events(
     """Asks for a run over what is new in the topic of events, or over windows that are behind."""
 
     def windows() -> str:
-        late = behind(clicks) or ([ANALYTICS.name] if is_topic_lost(clicks) else [])
+        late = behind(clicks)
         version = clicks.lake.snapshot(clicks.feed.table).version
         return f"{', '.join(late)} behind {version}" if late else ""
 

@@ -33,11 +33,11 @@ def reset(settings: Settings, domain: str) -> None:
     tables = settings.lake / domain
     try:
         with _held(settings, domain):
+            if domain == "events":
+                publish.forget(compose.lake(settings), ANALYTICS)
             if tables.exists():
                 shutil.rmtree(tables)
             (settings.landing / domain / ERASING).unlink(missing_ok=True)
-            if domain == "events":
-                publish.forget(compose.lake(settings), ANALYTICS)
     except OSError as error:
         raise TidemillError(
             f"{domain} is not empty: {error}; see that nothing else runs here, and reset it again"

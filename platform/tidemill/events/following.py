@@ -37,8 +37,3 @@ def behind(clicks: Subscription) -> list[str]:
     if not found and publishing.is_owed(clicks.lake, clicks.feed, PUBLISHED, ANALYTICS):
         found.append(ANALYTICS.name)
     return found
-
-
-def is_topic_lost(clicks: Subscription) -> bool:
-    """Whether the topic of windows was deleted after some were sent; asks the broker."""
-    return publishing.is_lost(clicks.lake, clicks.config, ANALYTICS)

@@ -5,17 +5,21 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from tidemill.events.topics import FIELDS
+from tidemill.events.topics import EVENTS
 
 _UNREADABLE = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError)
 _TELLING = 6
 """A number of so many digits is hardly anything but an id."""
-_OTHERS = {column.name for column in FIELDS} - {"user_id", "user_session"}
+_OTHERS = {c.name for c in EVENTS.value} - {"user_id", "user_session"} | {"n", "produced_at"}
+"""Fields of messages that do not tell who."""
+_AROUND = rb"\s,;|\"'\[\](){}:=\\\x00"
+"""What may stand beside a number of few digits."""
+_CLOCK = re.compile(rb"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?")
 _TOKEN = re.compile(rb"[0-9A-Za-z_-]+")
 
 
@@ -27,24 +31,32 @@ class _Target(Protocol):
 class Traces:
     """How to tell whether a text speaks of a user.
 
-    A JSON object does by what is in its fields, but for those that are known to tell something
-    else. Any other text does where the user's number stands in it, with no other digit beside it
-    (zeros may be before it); one of few digits, which dates and prices are full of, must stand
-    alone between commas, blanks, quotes or the like. Or by a session that nobody else had.
+    It does where a session stands in it that nobody else had, or the user's number with no other
+    digit beside it; zeros may be before it. A number of few digits, which dates and prices are full
+    of, must stand alone between commas, blanks, quotes or the like; and of a JSON object it is
+    looked for in the fields alone that are not known to tell something else.
 
     Attributes:
         number: Finds the number.
+        is_short: Whether it has few digits.
         sessions: Sessions of letters, digits, ``_`` and ``-``.
         strange: Other sessions, as each is written in JSON and in CSV.
     """
 
     number: re.Pattern[bytes]
+    is_short: bool
     sessions: frozenset[bytes]
     strange: tuple[bytes, ...]
 
     @classmethod
     def of(cls, user_id: int, sessions: Iterable[str]) -> "Traces":
         """Those of a user with these sessions."""
+        digits = b"%d" % abs(user_id)
+        is_short = len(digits) < _TELLING
+        number = rb"(?<![0-9])0*%s(?![0-9])" % digits
+        if is_short:
+            sign = b"-" if user_id < 0 else b"[+]?"
+            number = rb"(?<![^%s])%s0*%s([.]0*)?(?![^%s])" % (_AROUND, sign, digits, _AROUND)
         plain, strange = set(), set()
         for session in sessions:
             told = session.encode()
@@ -54,47 +66,57 @@ class Traces:
             forms = {session, session.replace('"', '""')}
             forms |= {json.dumps(session, ensure_ascii=only)[1:-1] for only in (True, False)}
             strange |= {form.encode() for form in forms}
-        return cls(_number(user_id), frozenset(plain), tuple(sorted(strange)))
+        return cls(re.compile(number), is_short, frozenset(plain), tuple(sorted(strange)))
 
     def are_in(self, text: bytes | str | None) -> bool:
         """Whether a text speaks of the user."""
         if text is None:
             return False
         told = text.encode() if isinstance(text, str) else text
-        return any(map(self._are_in, _leaves(told)))
+        leaves = _leaves(told, self.is_short)
+        if leaves is None:
+            leaves = [_CLOCK.sub(b"", told)]
+        if not self.is_short:
+            leaves.append(told)
+        return any(map(self.number.search, leaves)) or self._has_session(told)
 
-    def _are_in(self, told: bytes) -> bool:
-        if self.number.search(told) or any(session in told for session in self.strange):
+    def _has_session(self, told: bytes) -> bool:
+        if any(session in told for session in self.strange):
             return True
         return bool(self.sessions) and not self.sessions.isdisjoint(_TOKEN.findall(told))
 
 
-def _number(user_id: int) -> re.Pattern[bytes]:
-    digits = b"%d" % abs(user_id)
-    if len(digits) >= _TELLING:
-        return re.compile(rb"(?<![0-9])0*%s(?![0-9])" % digits)
-    sign = b"-" if user_id < 0 else b"[+]?"
-    return re.compile(rb"(?<![^\s,;|\"'\[{(])%s0*%s([.]0*)?(?![^\s,;|\"'\]})])" % (sign, digits))
+def _leaves(text: bytes, is_choosy: bool) -> list[bytes] | None:
+    """The names and values in a JSON object, each one of a name that is there twice.
 
-
-def _leaves(text: bytes) -> Iterator[bytes]:
-    """The values of a JSON object that may tell who somebody is; any other text as it is."""
+    Args:
+        text: Any; None is the answer where it is no JSON object.
+        is_choosy: Leave out what fields hold that tell something else than who.
+    """
     try:
-        told = json.loads(text) if text.lstrip()[:1] == b"{" else None
+        told = json.loads(text, object_pairs_hook=_Pairs, parse_float=str)
     except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
-        yield text
-        return
-    waiting: list[object] = [value for name, value in told.items() if name not in _OTHERS]
+        return None
+    if not isinstance(told, _Pairs):
+        return None
+    found: list[bytes] = []
+    waiting: list[Any] = [told]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += [*value, *value.values()]
+        if isinstance(value, _Pairs):
+            for name, held in value:
+                is_nested = isinstance(held, list)
+                if is_nested or not (is_choosy and name in _OTHERS):
+                    waiting += [name, held]
         elif isinstance(value, list):
             waiting += value
         else:
-            yield str(value).encode(errors="replace")
+            found.append(str(value).encode(errors="replace"))
+    return found
+
+
+class _Pairs(list[Any]):
+    """Names and values of a JSON object."""
 
 
 def erase_lines(folder: Path, traces: Traces) -> tuple[int, list[str]]:

@@ -2,7 +2,6 @@
 
 import os
 import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -79,14 +78,18 @@ def take(landing: Landing, name: str) -> str:
     except UnfinishedError as error:
         return f"left for later: {error}"
     except InputError as error:
+        if not _is_still(path, seen):
+            return f"{name}: no longer in the inbox"
         refused = landing.folder / "refused"
         refused.mkdir(parents=True, exist_ok=True)
         kept = refused / name
         if kept.exists():
             kept = refused / f"{path.stem} {uuid.uuid4().hex[:8]}{path.suffix}"
-        kept.with_name(f"{kept.name}.txt").write_text(f"{error}\n")
-        with suppress(FileNotFoundError):  # another run refused it too
+        try:
             path.replace(kept)
+        except FileNotFoundError:  # another run refused it too
+            return f"{name}: no longer in the inbox"
+        kept.with_name(f"{kept.name}.txt").write_text(f"{error}\n")
         return f"refused: {error}"
     if _is_still(path, seen):  # else a newer file has its name, or another run took it too
         path.unlink(missing_ok=True)

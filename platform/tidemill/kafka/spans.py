@@ -9,6 +9,8 @@ from tidemill.errors import TidemillError
 
 SETTLING_S = 10
 """How long a topic just made may have no leader."""
+ASK_S = 5.0
+"""How long a broker may take to say what a topic holds."""
 UNKNOWN_S = 2
 """How long a broker may not yet know a topic just made, before it is taken for missing."""
 
@@ -52,12 +54,13 @@ def app_id(topic: str, topic_id: str, partition: int) -> str:
     return f"{topic}:{topic_id}/{partition}"
 
 
-def standing(config: Mapping[str, Any], topic: str) -> Standing:
+def standing(config: Mapping[str, Any], topic: str, ask_s: float = ASK_S) -> Standing:
     """Ask the broker what a topic holds; no message is read.
 
     Args:
         config: How clients connect, in librdkafka's names.
         topic: Its name.
+        ask_s: How long the broker may take to answer.
 
     Raises:
         TidemillError: No broker answers, or there is no such topic.
@@ -71,7 +74,7 @@ def standing(config: Mapping[str, Any], topic: str) -> Standing:
     try:
         while True:
             try:
-                return _asked(client, consumer, topic)
+                return _asked(client, consumer, topic, ask_s)
             except KafkaException as error:
                 fault = error.args[0]
                 if time.monotonic() > asked + _patience(fault):
@@ -96,17 +99,13 @@ def _patience(fault: Any) -> int:
     return SETTLING_S if fault.retriable() or fault.code() in leaderless else 0
 
 
-ASK_S = 5
-"""How long a broker may take to say what a topic holds."""
-
-
-def _asked(client: Any, consumer: Any, topic: str) -> Standing:
+def _asked(client: Any, consumer: Any, topic: str, ask_s: float) -> Standing:
     from confluent_kafka import TopicCollection, TopicPartition
 
-    asked = client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)
+    asked = client.describe_topics(TopicCollection([topic]), request_timeout=ask_s)
     found = asked[topic].result()
     marks = {
-        part.id: consumer.get_watermark_offsets(TopicPartition(topic, part.id), ASK_S)
+        part.id: consumer.get_watermark_offsets(TopicPartition(topic, part.id), ask_s)
         for part in found.partitions
     }
     return Standing(topic, str(found.topic_id), marks)

@@ -38,7 +38,7 @@ class Topic:
         partitions: How many.
         retention: How long messages are kept.
         grace_ms: How far the watermark stays behind the newest event of a partition.
-        idle_ms: After how long by the clock without a message windows stop to wait for a partition;
+        idle_ms: After how long by the clock without an event windows stop to wait for a partition;
             None: nothing waits for a watermark of all partitions.
         ahead_ms: How far an event's time may be after the message's own.
         max_bytes: The longest message taken.
@@ -91,31 +91,34 @@ def ensure(config: Mapping[str, Any], topics: Sequence[Topic]) -> list[str]:
 
     client = AdminClient(dict(config))  # destroyed with its futures if nothing names it
     known = described(config)
-    wanted = [
-        NewTopic(
-            topic.name,
-            num_partitions=topic.partitions,
-            replication_factor=-1,  # the broker's own default
-            config={
-                "retention.ms": str(topic.retention // timedelta(milliseconds=1)),
-                # A producer whose own clock runs ahead is refused, as it would close windows early.
-                "message.timestamp.after.max.ms": str(topic.ahead_ms),
-            },
-        )
-        for topic in topics
-        if topic.name not in known
-    ]
-    if not wanted:
-        return []
     made = []
-    for name, future in client.create_topics(wanted, request_timeout=TIMEOUT_S).items():
-        try:
-            future.result()
-            made.append(name)
-        except KafkaException as error:
-            fault = error.args[0]
-            if fault.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # a rival was faster
-                raise TidemillError(f"topic {name} cannot be created: {fault.str()}") from error
+    for topic in topics:
+        if topic.name in known:
+            continue
+        settings = {"retention.ms": str(topic.retention // timedelta(milliseconds=1))}
+        # A producer whose own clock runs ahead is refused, as it would close windows early.
+        guarded = settings | {"message.timestamp.after.max.ms": str(topic.ahead_ms)}
+        for config_of_topic in (guarded, settings):
+            wanted = NewTopic(
+                topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=-1,  # the broker's own default
+                config=config_of_topic,
+            )
+            asked = client.create_topics([wanted], request_timeout=TIMEOUT_S)
+            try:
+                asked[topic.name].result()
+                made.append(topic.name)
+                break
+            except KafkaException as error:
+                fault = error.args[0]
+                if fault.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # a rival was faster
+                    break
+                if fault.code() == KafkaError.INVALID_CONFIG and config_of_topic is guarded:
+                    continue  # Kafka before 3.6 does not know it
+                raise TidemillError(
+                    f"topic {topic.name} cannot be created: {fault.str()}"
+                ) from error
     return made
 
 
@@ -166,7 +169,9 @@ def offsets(config: Mapping[str, Any], name: str, partitions: int) -> list[tuple
     """The first offset kept and the next one to be written, of each partition of a topic.
 
     Raises:
-        TidemillError: No broker answers, or there is no such topic.
+        TidemillError: No broker answers, or there is no such topic, or it has fewer partitions.
     """
-    marks = standing(config, name).marks
+    marks = standing(config, name, TIMEOUT_S).marks
+    if len(marks) < partitions:
+        raise TidemillError(f"topic {name}: expected {partitions} partitions, found {len(marks)}")
     return [marks[number] for number in range(partitions)]

@@ -81,6 +81,7 @@ def forget(lake: Lake, topic: Topic) -> None:
     """Have the topic deleted and made anew by the next ``publish``, as its windows are no more."""
     with _alone(lake, topic) as kept:
         _anew(kept).touch()
+        kept.unlink(missing_ok=True)
 
 
 def is_owed(lake: Lake, feed: Feed, windows: Sequence[Windows], topic: Topic) -> bool:
@@ -113,15 +114,6 @@ def _read_place(kept: Path) -> Place | None:
     except (OSError, ValueError):
         return None
     return end, table, key
-
-
-def is_lost(lake: Lake, config: Mapping[str, Any], topic: Topic) -> bool:
-    """Whether windows were sent, but the topic is not there, or is another one without any."""
-    if last_sent(lake, topic) is None:
-        return False
-    if topic.name not in topics.described(config):
-        return True
-    return topics.offsets(config, topic.name, 1) == [(0, 0)]
 
 
 def _begin_anew(config: Mapping[str, Any], topic: Topic, kept: Path) -> None:

@@ -21,7 +21,7 @@ class Landed:
         file_id: The file, by its content.
         rows: Rows, without the header; the sum of the next three.
         good: Rows that went in.
-        duplicates: Rows equal to one before them in the file, in all nine columns.
+        duplicates: Rows equal in all nine columns to one before them, in the file or in another.
         rejected: Rows in ``rejected_rows``.
         first_at: First event that went in, UTC without a zone; None where none did.
         last_at: Last event that went in.

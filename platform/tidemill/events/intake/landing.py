@@ -86,18 +86,21 @@ class EventLanding:
                 # Another process may have taken the same file meanwhile.
                 if known := self._known(path.name, file_id):
                     return known
-                rows.find_known(con, self._near(con, source))
+                self._find_known(con, source)
                 return self._land(con, counted(con, path.name, file_id), source, line)
 
-    def _near(self, con: "duckdb.DuckDBPyConnection", source: str) -> str:
-        """SQL of the rows of a source that landed before, of the days of ``parsed``."""
+    def _find_known(self, con: "duckdb.DuckDBPyConnection", source: str) -> None:
+        """Add the rows of ``parsed`` that landed in other files of a source to ``repeats``."""
         found = con.execute(
             "select distinct make_timestamp(event_ms * 1000)::date::varchar from parsed "
             "where reason is null"
         ).fetchall()
         days = {day for (day,) in found}
-        there = self.lake.snapshot(FILE_EVENTS).only(lambda file: file.partition["date"] in days)
-        return f"(from {there.scan()} where source = {text_literal(source)})"
+        now = self.lake.snapshot(FILE_EVENTS)
+        there = now.only(lambda file: file.partition["date"] in days)
+        with lease.reading(self.lake.root, [(FILE_EVENTS, now.version)]):
+            mine = f"where source = {text_literal(source)}"
+            rows.find_known(con, f"(from {there.scan()} {mine})")
 
     def told(self, path: Path) -> str:
         """``land_file``, and a line that says what became of it."""

@@ -30,7 +30,8 @@ _MEASURES = ("events", *_STEPS, "revenue")
 _COUNTED = """
     count(*) as events, count_if(event_type = 'view') as views,
     count_if(event_type = 'cart') as carts, count_if(event_type = 'purchase') as purchases,
-    coalesce(sum(price::decimal(28, 9)) filter (event_type = 'purchase'), 0)::double as revenue
+    coalesce(sum(round(price * 10000)::bigint) filter (event_type = 'purchase'), 0)::double / 10000
+        as revenue
 """
 _SUMS = ", ".join(
     f"sum({name})::{'DOUBLE' if name == 'revenue' else 'BIGINT'} as {name}" for name in _MEASURES

@@ -59,12 +59,6 @@ def minute(at: Any) -> Any:
     return (day(at) * 24 + at.hour().cast("int64")) * 60 + at.minute().cast("int64")
 
 
-def milliseconds(at: Any) -> Any:
-    """UTC milliseconds since 1970."""
-    seconds = minute(at) * 60 + at.second().cast("int64")
-    return seconds * 1000 + at.millisecond().cast("int64")
-
-
 def instant(epoch_s: Any) -> Any:
     """The UTC instant of seconds since 1970."""
     import ibis

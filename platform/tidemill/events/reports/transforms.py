@@ -181,4 +181,4 @@ def _first_purchase_after_view(named: Any, folded: Any) -> Any:
 
 
 def _seconds(start: Any, end: Any) -> Any:
-    return (common.milliseconds(end) - common.milliseconds(start)).cast("float64") / 1000.0
+    return (epoch_ms(end) - epoch_ms(start)).cast("float64") / 1000.0

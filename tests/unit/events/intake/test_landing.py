@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,3 +171,26 @@ def test_a_file_of_the_inbox_lands_and_a_refused_one_is_kept_beside_its_reason(d
         "bad.csv",
         "bad.csv.txt",
     }
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+@pytest.mark.parametrize("text", [None, HEADER])
+def test_what_has_the_name_of_a_file_that_another_run_took_stays(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, is_refused: bool, text: str | None
+) -> None:
+    path = inbox.folder(desk.landing) / "good.csv"
+    path.write_text(ROWS)
+
+    def taken(_: Path) -> str:
+        path.unlink()
+        if text is not None:
+            path.write_text(text)
+        if is_refused:
+            raise InputError("there is no such file")
+        return "landed"
+
+    monkeypatch.setattr(desk.landing, "told", taken)
+    said = "good.csv: no longer in the inbox" if is_refused else "landed"
+    assert inbox.take(desk.landing, "good.csv") == said
+    assert path.exists() == (text is not None)
+    assert not (desk.landing.folder / "refused").exists()

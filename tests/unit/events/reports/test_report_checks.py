@@ -65,6 +65,13 @@ def test_emptied_reports_are_told(events: Events, is_behind: bool) -> None:
     assert tables(checks.sessions_add_up(events)) == {table.id for table in OF_SESSIONS}
 
 
+def test_prices_of_many_decimals_add_up(events: Events) -> None:
+    rows = [event(n, price=10.00003334, event_type="purchase") for n in range(200)]
+    send(events, rows, 1000)
+    events.all()
+    assert checks.reports_add_up(events) == checks.sessions_add_up(events) == []
+
+
 @pytest.mark.parametrize("is_behind", [False, True])
 def test_what_does_not_add_up_is_told_also_when_events_came_since(
     events: Events, is_behind: bool
