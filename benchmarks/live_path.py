@@ -132,23 +132,29 @@ class LivePath:
         return "producer"
 
     def kill_run(self) -> str | None:
-        """Kill a run that takes messages: as soon as it writes, or at any moment of it."""
+        """Kill a run that takes messages: as soon as it writes, or at any moment of it.
+
+        One that ends before its moment has come, with nothing written or on a slow machine, is let
+        go, and the next one is killed.
+        """
         is_aimed = self.rng.random() < 0.75
         aim, delay_s = self.rng.choice(self._aims())
-        before, all_before = self._files(aim), self._files(self._all())
-        run = self._wait_for_run()
-        if run is None:
-            return None
-        deadline = time.monotonic() + 20
-        while is_aimed and not self._is_changed(aim, before) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(self.rng.uniform(0, delay_s if is_aimed else 5))
-        family = [run]
-        with suppress(psutil.NoSuchProcess):
-            family += run.children(recursive=True)
-        if not sum(map(_kill, family)):
-            return None
-        return f"run, {self._stage(all_before)}"
+        deadline = time.monotonic() + APPEARS_S
+        while True:
+            before, all_before = self._files(aim), self._files(self._all())
+            run = self._wait_for_run(deadline)
+            if run is None:
+                return None
+            while is_aimed and _is_alive(run) and time.monotonic() < deadline:
+                if self._is_changed(aim, before):
+                    break
+                time.sleep(0.005)
+            time.sleep(self.rng.uniform(0, delay_s if is_aimed else 5))
+            family = [run]
+            with suppress(psutil.NoSuchProcess):
+                family += run.children(recursive=True)
+            if _is_alive(run) and sum(map(_kill, family)):
+                return f"run, {self._stage(all_before)}"
 
     def kill_up(self) -> str | None:
         """Kill ``up`` alone or with all of its session, then start it again."""
@@ -187,8 +193,12 @@ class LivePath:
 
     def _kill_child(self, part: str, is_fatal: bool = False) -> str | None:
         """Kill a process of ``dagster dev``; start all again where it cannot go on without."""
-        victims = [p for p in self.processes() if part in _line(p)]
-        if not victims or not _kill(victims[0]):
+        deadline = time.monotonic() + APPEARS_S
+        while not (victims := [p for p in self.processes() if part in _line(p)]):
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.2)
+        if not _kill(victims[0]):
             return None
         assert self._up is not None
         if is_fatal:
@@ -198,10 +208,9 @@ class LivePath:
                 self.start_up()
         return part
 
-    def _wait_for_run(self) -> psutil.Process | None:
+    def _wait_for_run(self, deadline: float) -> psutil.Process | None:
         """The process of a run that has just started."""
         known = {run.pid for run in self._runs()}
-        deadline = time.monotonic() + APPEARS_S
         while time.monotonic() < deadline:
             new = [run for run in self._runs() if run.pid not in known]
             if new:
@@ -298,6 +307,14 @@ def _line(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended and was not waited for does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _kill(process: psutil.Process) -> bool:
