@@ -92,10 +92,16 @@ def reports_add_up(events: dg.ResourceParam[Events]) -> dg.AssetCheckResult:
     return report.answer(checks.reports_add_up(events))
 
 
-@dg.asset_check(asset=sessions, additional_deps=[visits, funnel])
+@dg.asset_check(asset=sessions, additional_deps=[visits, funnel, cohorts])
 def sessions_add_up(events: dg.ResourceParam[Events]) -> dg.AssetCheckResult:
-    """Sessions and visits have every event of a session and of a user that they were made from."""
+    """Sessions, visits and cohorts have every event of a session and of a user they are made of."""
     return report.answer(checks.sessions_add_up(events))
+
+
+@dg.asset_check(asset=anomalies)
+def anomalies_add_up(events: dg.ResourceParam[Events]) -> dg.AssetCheckResult:
+    """Minutes told of have the events and the hour before them; of the last day all are told of."""
+    return report.answer(checks.anomalies_add_up(events))
 
 
 reports_job = dg.define_asset_job(
@@ -103,4 +109,4 @@ reports_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*(asset.key for asset in reports)),
     description="Every batch report of events, from all events of the files and the topic.",
 )
-report_checks = [reports_add_up, sessions_add_up]
+report_checks = [reports_add_up, sessions_add_up, anomalies_add_up]

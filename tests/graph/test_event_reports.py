@@ -38,7 +38,7 @@ def test_all_reports_are_made_in_one_run_and_their_checks_hold(
     assert all(check.passed for check in found)
     names = [check.check_name for check in found]
     assert names.count("keeps_contract") == len(r.TABLES) + 1
-    assert {"reports_add_up", "sessions_add_up"} < set(names)
+    assert {"reports_add_up", "sessions_add_up", "anomalies_add_up"} < set(names)
     made = {m.asset_key for m in result.asset_materializations_for_node("events__brand_report")}
     assert made == {report.key(r.BRAND_REPORT)}
     assert events.read(r.BRAND_REPORT)["events"].sum() == len(SOME) * 2 + 1

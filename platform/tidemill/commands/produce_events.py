@@ -274,8 +274,7 @@ def _replayed(
     settings: Settings, order: Order, topic: Topic, config: dict[str, Any], partitions: int
 ) -> Iterator[Made]:
     """The rows of files, behind what the topic has where the replay is resumed."""
-    from tidemill.engines.duck import connection
-    from tidemill.events.intake.rows import shortage_told
+    from tidemill.engines.duck import connection, shortage_told
 
     limit_mb, shown = settings.memory_limit_mb, ", ".join(map(str, order.files))
 

@@ -11,7 +11,7 @@ from tidemill.errors import TidemillError
 from tidemill.events.checks_live import counts_every_event, late_not_told
 from tidemill.events.following import behind
 from tidemill.events.intake.accounts import COUNTS
-from tidemill.events.reports.checks import reports_add_up, sessions_add_up
+from tidemill.events.reports.checks import anomalies_add_up, reports_add_up, sessions_add_up
 from tidemill.intake import inbox
 from tidemill.kafka import audit
 from tidemill.kafka.subscription import Subscription
@@ -37,6 +37,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "tells_every_late_event": late_not_told(clicks),
         "reports_add_up": reports_add_up(events),
         "sessions_add_up": sessions_add_up(events),
+        "anomalies_add_up": anomalies_add_up(events),
     }
     return {
         "home": str(settings.home),

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tidemill.engines.base import Source, compiled, properties
+from tidemill.errors import TidemillError
 from tidemill.lake import files
 from tidemill.lake.contracts import Table
 from tidemill.lake.files import Staged
@@ -30,6 +31,35 @@ def connection(memory_limit_mb: int = 1024) -> "Iterator[duckdb.DuckDBPyConnecti
         con.execute("set enable_progress_bar = false")
         con.execute("create macro sum_in_order(value, key) as sum(value order by key)")
         yield con
+
+
+@contextmanager
+def shortage_told(memory_limit_mb: int, shown: str) -> Iterator[None]:
+    """Say in one line what DuckDB is short of while the block runs.
+
+    Args:
+        memory_limit_mb: What it may hold, MiB.
+        shown: What messages call what is worked on.
+
+    Raises:
+        TidemillError: Memory or disk does not suffice.
+    """
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise TidemillError(
+            f"{memory_limit_mb} MiB are too few ({first_line(error)}); "
+            "allow more with TIDEMILL_MEMORY_MB"
+        ) from error
+    except duckdb.IOException as error:
+        raise TidemillError(f"{shown}: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error of DuckDB says first; the rest is hints."""
+    return str(error).partition("\n")[0]
 
 
 class DuckEngine:

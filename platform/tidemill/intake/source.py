@@ -237,7 +237,7 @@ def _unzip(path: Path, target: Path, shown: Path, taken: str) -> str:
 
 def _copy(source: Any, target: Path) -> None:
     with target.open("wb") as out:
-        while block := source.read(1 << 20):
+        while block := source.read1(1 << 20):  # read() keeps back what a cut file still gives
             try:
                 out.write(block)
             except OSError as error:

@@ -21,7 +21,7 @@ from filelock import FileLock
 from tidemill.crypto.contracts import LANDED_FILES, REJECTED_ROWS
 from tidemill.crypto.intake import duplicates, files, rows, source
 from tidemill.crypto.intake.accounts import Arrival, Landed, nothing_good, record, with_strays
-from tidemill.errors import InputError, TidemillError
+from tidemill.errors import InputError
 from tidemill.lake import duck
 from tidemill.lake.contracts import polars_schema, text_literal
 from tidemill.lake.snapshot import Snapshot
@@ -177,23 +177,12 @@ class Landing:
 
     @contextmanager
     def _parsing(self) -> "Iterator[duckdb.DuckDBPyConnection]":
-        import duckdb
+        from tidemill.engines.duck import connection, shortage_told
 
-        from tidemill.engines.duck import connection
-
-        try:
-            with connection(self.memory_limit_mb) as con:
-                con.execute(
-                    "set preserve_insertion_order = true"
-                )  # source order decides duplicates
-                yield con
-        except duckdb.OutOfMemoryException as error:
-            raise TidemillError(
-                f"{self.memory_limit_mb} MiB are too few ({_first_line(error)}); "
-                "allow more with TIDEMILL_MEMORY_MB"
-            ) from error
-        except duckdb.IOException as error:
-            raise TidemillError(f"{self.folder}: {_first_line(error)}") from error
+        limit_mb = self.memory_limit_mb
+        with shortage_told(limit_mb, str(self.folder)), connection(limit_mb) as con:
+            con.execute("set preserve_insertion_order = true")  # source order decides duplicates
+            yield con
 
     @contextmanager
     def _turn(self, con: "duckdb.DuckDBPyConnection") -> Iterator[list[dict[str, Any]]]:
@@ -347,10 +336,6 @@ class Landing:
 
 def _utc(now: datetime | None) -> datetime:
     return datetime.now(UTC) if now is None else now.astimezone(UTC)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _without_zone(at: datetime) -> datetime:

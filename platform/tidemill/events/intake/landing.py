@@ -122,10 +122,10 @@ class EventLanding:
 
     @contextmanager
     def _parsing(self) -> "Iterator[duckdb.DuckDBPyConnection]":
-        from tidemill.engines.duck import connection
+        from tidemill.engines.duck import connection, shortage_told
 
         limit_mb = self.memory_limit_mb
-        with rows.shortage_told(limit_mb, str(self.folder)), connection(limit_mb) as con:
+        with shortage_told(limit_mb, str(self.folder)), connection(limit_mb) as con:
             # The number of a row is its line, and of equal rows the first stays.
             con.execute("set preserve_insertion_order = true")
             con.execute(f"set partitioned_write_flush_threshold = {FLUSH_ROWS}")

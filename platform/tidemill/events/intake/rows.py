@@ -6,13 +6,12 @@ of each good row that is equal to one before it.
 """
 
 import csv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemill.errors import InputError, TidemillError
+from tidemill.engines.duck import first_line
+from tidemill.errors import InputError
 from tidemill.events.intake import judging, records
 from tidemill.events.intake.layout import NAMES, Layout
 from tidemill.events.times import event_ms_sql
@@ -25,34 +24,6 @@ if TYPE_CHECKING:
 
 NOTHING = "\x01\x02\x01"
 """Stands for a field that is not there; one that is there and empty is an empty text."""
-
-
-@contextmanager
-def shortage_told(memory_limit_mb: int, shown: str) -> Iterator[None]:
-    """Say in one line what DuckDB is short of while the block runs.
-
-    Args:
-        memory_limit_mb: What it may hold, MiB.
-        shown: What messages call what is worked on.
-
-    Raises:
-        TidemillError: Memory or disk does not suffice.
-    """
-    import duckdb
-
-    try:
-        yield
-    except duckdb.OutOfMemoryException as error:
-        raise TidemillError(
-            f"{memory_limit_mb} MiB are too few ({_first_line(error)}); "
-            "allow more with TIDEMILL_MEMORY_MB"
-        ) from error
-    except duckdb.IOException as error:
-        raise TidemillError(f"{shown}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def parse(con: "duckdb.DuckDBPyConnection", text: Text, layout: Layout) -> str:
@@ -149,7 +120,7 @@ class _Reading:
         try:
             con.execute(self._sql())
         except duckdb.Error as error:
-            told = _first_line(error)
+            told = first_line(error)
             # A line end in quotes is told in an error of no narrower class.
             if isinstance(error, duckdb.InvalidInputException) or "CSV Error" in told:
                 return told

@@ -15,6 +15,7 @@ from tidemill.errors import TidemillError
 from tidemill.events import contracts as c
 from tidemill.events.reports import contracts as r
 from tidemill.events.reports.build import INPUTS, Events
+from tidemill.events.reports.contracts import HISTORY, LEAST_HISTORY, THRESHOLD
 from tidemill.lake import duck, lease, origin
 from tidemill.lake.contracts import Table
 from tidemill.lake.snapshot import Snapshot
@@ -51,6 +52,66 @@ _OF_SESSIONS = _SESSIONS.format(
     "where user_session is not null group by 1, 2)"
 )
 
+_USERS = """
+    select source, count(distinct user_id) as users, count(*) as active from (
+        select distinct source, user_id, date_trunc('week', event_timestamp)
+        from {rows} where user_id is not null)
+    group by 1
+"""
+_COHORTS = """
+    select source, sum(users) filter (week_number = 0)::BIGINT as users,
+        sum(active)::BIGINT as active
+    from {rows} group by 1
+"""
+_PER_MINUTE = """
+    minutes as (
+        select source, event_type, date_trunc('minute', event_timestamp) as minute,
+            count(*) as count
+        from {rows} group by all)
+"""
+_MINUTES = f"""
+    with told as (
+        select source, event_type, window_start, unnest(range(history + 1)) as back
+        from {{report}}),
+    {_PER_MINUTE},
+    around as (
+        select told.*, coalesce(count, 0) as count from told left join minutes
+            on minutes.source = told.source and minutes.event_type = told.event_type
+            and minute = window_start - to_minutes(back)),
+    each as (
+        select source, window_start, sum(count) filter (back = 0) as count,
+            median(count) filter (back > 0) as median
+        from around group by source, event_type, window_start),
+    spans as (select source, min(minute) as first, max(minute) as last from minutes group by 1),
+    wanted as (
+        select source, event_type, last,
+            unnest(generate_series(greatest(first, last - interval 25 hours), last,
+                interval 1 minute)) as minute
+        from (select distinct source, event_type from minutes) join spans using (source)),
+    held as (
+        select source, minute, last, coalesce(count, 0) as count, list(coalesce(count, 0)) over (
+            partition by source, event_type order by minute
+            rows between {HISTORY} preceding and 1 preceding) as before
+        from wanted left join minutes using (source, event_type, minute)),
+    scored as (
+        select source, count - list_median(before) as off, list_median(before) as median,
+            list_median([abs(x - list_median(before)) for x in before]) as mad
+        from held
+        where minute >= last - interval 1 day and minute < last and len(before) >= {LEAST_HISTORY}),
+    found as (
+        select source, count(*) as minutes from scored
+        where abs(off) * 0.6745 / greatest(mad, sqrt(median), 1) >= {THRESHOLD} group by 1)
+    select source, sum(count)::BIGINT as events, sum(2 * median)::BIGINT as twice_the_medians,
+        count(*) filter (window_start < last - interval 1 day) + coalesce(any_value(minutes), 0)
+            as minutes
+    from spans left join each using (source) left join found using (source) group by 1
+"""
+_ANOMALIES = """
+    select source, count(*) as minutes, sum("count")::BIGINT as events,
+        sum(2 * median)::BIGINT as twice_the_medians
+    from {rows} group by 1
+"""
+
 
 def reports_add_up(events: Events) -> Differences:
     """Where a report's counts or revenue, added up, are not those of the events it was made from.
@@ -86,10 +147,11 @@ def reports_add_up(events: Events) -> Differences:
 
 
 def sessions_add_up(events: Events) -> Differences:
-    """Where sessions or visits, added up, are not the events that have a session or a user.
+    """Where sessions, visits or cohorts, added up, are not the events with a session or a user.
 
     Returns:
-        As ``reports_add_up``; of the funnel, its sessions.
+        As ``reports_add_up``; of the funnel, its sessions; of cohorts, users and the weeks in which
+        each was active.
     """
     look = _Look(events)
     named = ", ".join(f"{step} as {name}" for step, name in zip(_STEPS, _WITH, strict=True))
@@ -98,7 +160,21 @@ def sessions_add_up(events: Events) -> Differences:
         *look.differences(r.SESSIONS, _OF_SESSIONS, _SESSIONS, (*_MEASURES, "sessions", *_WITH)),
         *look.differences(c.VISITS, _OF_USERS, _ADDED, _MEASURES),
         *look.differences(r.FUNNEL, _OF_SESSIONS, steps, _WITH),
+        *look.differences(r.COHORTS, _USERS, _COHORTS, ("users", "active")),
     ]
+
+
+def anomalies_add_up(events: Events) -> Differences:
+    """Where the minutes that ``anomalies`` tells of, or the hours before them, are not the events'.
+
+    Of the last day of a source it is looked whether all are told of.
+
+    Returns:
+        As ``reports_add_up``, of the minutes, their events, and the medians before them, which are
+        whole numbers when doubled.
+    """
+    measures = ("minutes", "events", "twice_the_medians")
+    return _Look(events).differences(r.ANOMALIES, _MINUTES, _ANOMALIES, measures)
 
 
 @dataclass
@@ -115,7 +191,7 @@ class _Look:
 
         Args:
             table: The report.
-            want: SQL of source and measures, of ``{rows}``: the events.
+            want: SQL of source and measures, of ``{rows}``, the events; and of ``{report}``.
             has: The same of the report's rows.
             measures: The columns to compare.
         """
@@ -124,7 +200,7 @@ class _Look:
             found = f"{rows.rows} rows that do not say it; {AGAIN}"
             return [_unknown(table, "a version of each table", found)] if rows.rows else []
         try:
-            expected = self._expected(want, versions)
+            expected = self._expected(want.replace("{report}", _braced(rows.scan())), versions)
         except TidemillError as error:
             told = zip(INPUTS, versions, strict=True)
             read = " and ".join(f"{each.id} version {version}" for each, version in told)
@@ -156,6 +232,11 @@ class _Look:
             yield self.events.union(inputs)
 
 
+def _braced(sql: str) -> str:
+    """As ``str.format`` leaves it whole."""
+    return sql.replace("{", "{{").replace("}", "}}")
+
+
 def _unknown(table: Table, expected: str, found: str) -> dict[str, Any]:
     return {"table": table.id, "measure": "made from", "expected": expected, "found": found}
 
@@ -166,7 +247,7 @@ def _differences(
     found = []
     for source in sorted(want.keys() | has.keys()):
         for measure in measures:
-            one, other = (side.get(source, {}).get(measure, 0) for side in (want, has))
+            one, other = (side.get(source, {}).get(measure) or 0 for side in (want, has))
             if abs(one - other) >= (CENT / 2 if measure == "revenue" else 1):
                 row = {"table": table.id, "source": source, "measure": measure}
                 found.append(row | {"expected": one, "found": other})

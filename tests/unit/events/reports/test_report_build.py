@@ -35,10 +35,10 @@ def rows(table: Table, found: list[dict[str, Any]], **told: Any) -> pl.DataFrame
 
 
 def land(events: Events, found: list[dict[str, Any]], file: str = "f") -> None:
-    """Events of a file, all on one day."""
+    """Events of a file."""
     frame = rows(c.FILE_EVENTS, found, file_id=file, ingested_at=START)
-    day = str(frame["date"][0])
-    events.lake.replace_frame(c.FILE_EVENTS, frame, [{"file_id": file, "date": day}])
+    days = [{"file_id": file, "date": str(day)} for day in frame["date"].unique()]
+    events.lake.replace_frame(c.FILE_EVENTS, frame, days)
 
 
 def send(events: Events, found: list[dict[str, Any]], to: int = 100) -> None:

@@ -28,7 +28,7 @@ OF_EVENTS = (
     r.PROFILE_PRICES,
     r.PROFILE_VALUES,
 )
-OF_SESSIONS = (r.SESSIONS, c.VISITS, r.FUNNEL)
+OF_SESSIONS = (r.SESSIONS, c.VISITS, r.FUNNEL, r.COHORTS)
 
 
 @pytest.fixture
@@ -137,6 +137,59 @@ def test_sessions_that_add_up_but_are_other_sessions_are_told(events: Events) ->
     halves[0]["revenue"] = one["revenue"]
     put(events, r.SESSIONS, pl.concat([pl.DataFrame(halves, schema=schema), topic]))
     assert measures(checks.sessions_add_up(events), "files") == {"sessions": (1, 2)}
+
+
+def test_cohorts_that_lost_a_user_or_a_week_are_told(events: Events) -> None:
+    land(events, [event(0, user_id=7), event(8 * 86_400, user_id=7)], "g")
+    events.cohorts()
+    assert checks.sessions_add_up(events) == []
+    rows = events.read(r.COHORTS)
+    first = (pl.col("source") == "files") & (pl.col("week_number") == 0)
+    put(
+        events,
+        r.COHORTS,
+        rows.with_columns(pl.when(first).then(9).otherwise("users").alias("users")),
+    )
+    assert measures(checks.sessions_add_up(events), "files") == {"users": (2, 9)}
+    put(events, r.COHORTS, rows.filter(pl.col("week_number") == 0))
+    assert measures(checks.sessions_add_up(events), "files") == {"active": (3, 2)}
+
+
+def minutes(first: int, *counts: int) -> list[dict[str, Any]]:
+    """So many events in each minute, from the first on."""
+    return [
+        event(60 * (first + n) + k, product_id=1000 * n + k)
+        for n, count in enumerate(counts)
+        for k in range(count)
+    ]
+
+
+def test_anomalies_are_held_against_the_events_and_those_of_the_last_day_are_all_told(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path / "lake", None, (*c.TABLES, *r.TABLES))
+    events = Events(lake, DuckEngine(), tmp_path / "reports")
+    hour = [1] * 30 + [2, 1] * 15
+    land(events, [*minutes(0, *hour, 50, 1), *minutes(3 * 1440, *hour, 0, 0, 60, 1, 1)])
+    events.anomalies()
+    rows = events.read(r.ANOMALIES).sort("window_start")
+    assert rows["count"].to_list() == [50, 60]
+    assert checks.anomalies_add_up(events) == []
+    land(events, minutes(9 * 1440, 5), "later")
+    assert checks.anomalies_add_up(events) == []
+
+    def told(rows: pl.DataFrame) -> dict[str, tuple[float, float]]:
+        put(events, r.ANOMALIES, rows)
+        return measures(checks.anomalies_add_up(events), "files")
+
+    nth = pl.int_range(pl.len())
+    for n in range(2):
+        assert told(rows.with_columns(pl.col("count") + (nth == n))) == {"events": (110, 111)}
+        half = rows.with_columns(pl.col("median") + 0.5 * (nth == n))
+        assert told(half).keys() == {"twice_the_medians"}
+    assert told(rows.head(1)) == {"minutes": (2, 1)}
+    assert told(rows.clear()) == {"minutes": (1, 0)}
+    assert told(rows) == {}
 
 
 def test_of_a_report_whose_events_are_gone_it_is_told_until_it_is_made_again(
