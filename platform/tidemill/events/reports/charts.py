@@ -22,6 +22,8 @@ STEPS = {"views": plot.BLUE, "carts": plot.ORANGE, "purchases": plot.GREEN}
 TYPES = {"view": plot.BLUE, "cart": plot.ORANGE, "purchase": plot.GREEN}
 OTHERS = (plot.PURPLE, plot.RED, plot.SKY)
 """Colour by event type, and of any other in turn."""
+FEW = 30
+"""Events; the shares of fewer say little and are drawn pale."""
 MOST_TYPES = 6
 MOST_BRANDS = 15
 MOST_WEEKS = 26
@@ -72,12 +74,13 @@ def price_bands(rows: pl.DataFrame, source: str) -> bytes:
     axes = figure.subplots()
     width = 0.8 / len(kinds)
     for n, kind in enumerate(kinds):
-        shares = dict(rows.filter(pl.col("event_type") == kind).select("band", "share").rows())
+        mine = rows.filter(pl.col("event_type") == kind)
+        shares, events = dict(mine.select("band", "share").rows()), mine["count"].sum()
         at = [place + (n - (len(kinds) - 1) / 2) * width for place in range(len(BANDS))]
         colour = plot.GREY if kind == "all" else TYPES.get(kind, plot.PURPLE)
-        axes.bar(
-            at, [100 * shares.get(band, 0.0) for band in BANDS], width, color=colour, label=kind
-        )
+        heights = [100 * shares.get(band, 0.0) for band in BANDS]
+        alpha = 0.35 if events < FEW else 1
+        axes.bar(at, heights, width, color=colour, alpha=alpha, label=f"{kind} ({events:,})")
     axes.set_xticks(range(len(BANDS)), list(BANDS))
     plot.tidy(axes)
     axes.set_xlabel("price, from the first to below the second", fontsize=9)
@@ -144,7 +147,7 @@ def completeness(columns: pl.DataFrame, overall: float | None, source: str) -> b
     return plot.png(figure)
 
 
-def rates(counts: pl.DataFrame, step_s: int, source: str) -> bytes:
+def rates(counts: pl.DataFrame, step_s: int, source: str, left_out: int = 0) -> bytes:
     """Draw events a second by type.
 
     Args:
@@ -152,8 +155,11 @@ def rates(counts: pl.DataFrame, step_s: int, source: str) -> bytes:
             step that is not there has none.
         step_s: Length of a step.
         source: For the title.
+        left_out: Events of other times, for the title.
     """
     about = f"events a second by type, each over {_length(step_s)}"
+    if left_out:
+        about += f" ({left_out:,} far from the others are not shown)"
     if counts.is_empty():
         return plot.no_data(source, about)
     figure = plot.figure(source, about)

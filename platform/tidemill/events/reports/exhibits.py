@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 STEPS_S = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 7200, 6 * 3600, 86_400)
 """Lengths of a step of the chart of rates, and then whole days."""
 MOST_STEPS = 600
+OUTSIDE, STRETCH = 0.01, 4
+"""The share of the first and of the last events that may be left out; by how much they stretch."""
 DAY_S = 86_400
 
 
@@ -65,21 +67,48 @@ def _sources(events: Events) -> list[str]:
     return [source for (source,) in found]
 
 
+def span(minutes: "pl.DataFrame") -> tuple[int, int]:
+    """What a chart of events shows: all, or the bulk of them where a few lie far from it.
+
+    Args:
+        minutes: ``minute`` (since 1970) and ``count`` of those that have events, in order.
+
+    Returns:
+        The first minute and the last one. At least 98 % of the events are in them, and all of them
+        if that takes no more than ``STRETCH`` times as long.
+    """
+    before = minutes["count"].cum_sum()
+    outside = int(before[-1] * OUTSIDE)
+    low = minutes["minute"][int((before > outside).arg_max() or 0)]
+    high = minutes["minute"][int((before >= before[-1] - outside).arg_max() or 0)]
+    first, last = minutes["minute"][0], minutes["minute"][-1]
+    return (first, last) if last - first + 1 <= STRETCH * (high - low + 1) else (low, high)
+
+
 def _rates(events: Events, source: str) -> bytes:
     import polars as pl
 
     from tidemill.events.reports import charts as draw
 
     mine = f"(select * from {events.union()} where source = $source)"
+    told: dict[str, object] = {"source": source}
     with duck.cursor() as con:
-        told = {"source": source}
-        ((span,),) = con.execute(
-            f"select epoch(max(event_timestamp) - min(event_timestamp))::BIGINT from {mine}", told
-        ).fetchall()
-        step = step_s(span)
-        counts = con.sql(
-            f"select time_bucket(interval '{step} seconds', event_timestamp) as at, event_type, "
-            f"count(*) as count from {mine} group by all order by all",
+        found = con.sql(
+            f"select (epoch_ms(event_timestamp) // 60000)::BIGINT as minute, count(*) as count "
+            f"from {mine} group by 1 order by 1",
             params=told,
         ).to_arrow_table()
-    return draw.rates(pl.DataFrame(counts), step, source)
+        minutes = pl.DataFrame(found)
+        if minutes.is_empty():
+            return draw.rates(minutes, 1, source)
+        low, high = span(minutes)
+        step = step_s(60 * (high + 1 - low))
+        left_out = int(minutes.filter(~pl.col("minute").is_between(low, high))["count"].sum())
+        counts = con.sql(
+            f"select time_bucket(interval '{step} seconds', event_timestamp) as at, event_type, "
+            f"count(*) as count from {mine} "
+            "where epoch_ms(event_timestamp) // 60000 between $low and $high "
+            "group by all order by all",
+            params=told | {"low": low, "high": high},
+        ).to_arrow_table()
+    return draw.rates(pl.DataFrame(counts), step, source, left_out)

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.events.reports.clicks import START, event
 from tidemill.engines.duck import DuckEngine
 from tidemill.events import contracts as c
-from tidemill.events.reports import checks, exhibits
+from tidemill.events.reports import charts, checks, exhibits
 from tidemill.events.reports import contracts as r
 from tidemill.events.reports.build import Events
 from tidemill.lake.contracts import Table, polars_schema
@@ -166,3 +166,40 @@ def test_a_chart_is_drawn_for_each_source(events: Events) -> None:
 def test_a_chart_of_rates_has_at_most_so_many_steps(span_s: int, step: int) -> None:
     assert exhibits.step_s(span_s) == step
     assert span_s <= step * exhibits.MOST_STEPS
+
+
+@pytest.mark.parametrize(
+    ("counts", "shown"),
+    [
+        ({5: 1}, (5, 5)),
+        ({0: 1, 3: 1}, (0, 3)),
+        ({0: 1, 100: 60, 101: 60}, (100, 101)),
+        ({100: 60, 101: 60, 900_000: 1}, (100, 101)),
+        ({-900: 1, 100: 60, 101: 60, 900: 1}, (100, 101)),
+        ({0: 5, 100: 60, 101: 60}, (0, 101)),
+        ({98: 1, 100: 60, 104: 60}, (98, 104)),
+        (dict.fromkeys(range(400), 1), (0, 399)),
+    ],
+)
+def test_a_chart_of_rates_shows_all_but_a_few_events_of_far_off(
+    counts: dict[int, int], shown: tuple[int, int]
+) -> None:
+    minutes = pl.DataFrame({"minute": counts.keys(), "count": counts.values()})
+    assert exhibits.span(minutes) == shown
+
+
+def test_events_that_a_chart_of_rates_leaves_out_are_told(
+    events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[Any, ...]] = []
+
+    def rates(*told: Any) -> bytes:
+        said.append(told)
+        return b""
+
+    monkeypatch.setattr(charts, "rates", rates)
+    land(events, [event(n, product_id=n) for n in range(200)])
+    land(events, [event(-90 * 86_400), event(-80 * 86_400)], "g")
+    exhibits.charts(events, r.ANOMALIES)
+    [(counts, step_s, source, left_out)] = said
+    assert (counts["count"].sum(), step_s, source, left_out) == (200, 1, "files", 2)
