@@ -287,7 +287,8 @@ def _replayed(
     if order.is_resumed:
         after = messages.marks(topic.name, resume.last_values(config, topic.name, partitions))
     with connection(limit_mb) as con:
-        with shortage_told(limit_mb, shown):
+        # Rows are judged, counted and, for --resume, found again before the first of them goes.
+        with shortage_told(limit_mb, shown), show.err.status(f"Reading {shown} first"):
             source = replay.read(con, order.files)
         plan = replay.Plan(order.key, partitions, order.per_second, order.is_endless, after=after)
         if order.speed is not None:
