@@ -10,7 +10,9 @@ from tidemill.crypto import contracts as c
 from tidemill.events.following import FOLLOWERS, behind
 from tidemill.kafka.feed import roll_forward
 from tidemill.kafka.subscription import Subscription
+from tidemill.lake.compaction import compact
 from tidemill.lake.contracts import Table
+from tidemill.lake.purge import vacuum
 
 MANY_FILES = 50
 """From so many files on, those that share a partition are joined."""
@@ -24,13 +26,13 @@ def _joined(context: dg.OpExecutionContext, topic: Subscription, tables: Sequenc
     lake = topic.lake
     roll_forward(lake, topic.feed)  # of what only the ledger names, no file may go
     for table in tables:
-        gone = lake.vacuum(table)
+        gone = vacuum(lake, table)
         context.log.info(f"{table.id}: {len(gone)} files deleted that no version needs")
         before = len(lake.snapshot(table).files)
         if before < MANY_FILES:
             context.log.info(f"{table.id}: {before} files, left as they are")
             continue
-        done = lake.compact(table)
+        done = compact(lake, table)
         context.log.info(
             f"{table.id}: {done['numFilesRemoved']} of {before} files joined into "
             f"{done['numFilesAdded']}"

@@ -17,6 +17,7 @@ import duckdb
 import polars as pl
 import pytest
 
+from tidemill.lake import compaction
 from tidemill.lake.contracts import Column, Table, Type
 from tidemill.lake.store import Lake
 from tidemill.query import ask
@@ -88,8 +89,8 @@ def compact(home: Path, times: str, *z_order: str) -> None:
     """Compact both tables again and again."""
     lake = opened(home)
     for _ in range(int(times)):
-        lake.compact(EVENTS, z_order)
-        lake.compact(PARTS)
+        compaction.compact(lake, EVENTS, z_order)
+        compaction.compact(lake, PARTS)
 
 
 def consume(home: Path, source: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tidemill.errors import InputError, TidemillError
 from tidemill.lake import catalog, commit, lease
 from tidemill.lake.contracts import Column, Table, Type
+from tidemill.lake.purge import vacuum
 from tidemill.lake.snapshot import Snapshot
 from tidemill.lake.store import Lake
 from tidemill.query import ask, save
@@ -379,7 +380,7 @@ def make_old_and_clean(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> list[str]
         put(lake, 7)
     for path in lake.folder(SIGNALS).rglob("*.parquet"):
         os.utime(path, (time.time() - 7200,) * 2)
-    return lake.vacuum(SIGNALS, 1)
+    return vacuum(lake, SIGNALS, 1)
 
 
 def test_the_versions_read_are_held_from_before_their_files_are_opened(

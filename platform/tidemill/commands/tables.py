@@ -6,6 +6,7 @@ from tidemill import compose
 from tidemill.commands import show
 from tidemill.errors import InputError
 from tidemill.kafka.feed import roll_forward
+from tidemill.lake import compaction, purge
 from tidemill.lake.contracts import Table
 from tidemill.lake.store import Lake, utc
 from tidemill.settings import Settings
@@ -60,7 +61,7 @@ def compact(settings: Settings, name: str, z_order: list[str]) -> None:
     """Join small files."""
     lake = compose.lake(settings)
     table = _find(lake, name)
-    done = lake.compact(table, z_order)
+    done = compaction.compact(lake, table, z_order)
     show.out.print(
         f"{table.id}: {done.get('numFilesRemoved', 0)} files became {done.get('numFilesAdded', 0)}"
     )
@@ -73,4 +74,4 @@ def vacuum(settings: Settings, name: str, retain_hours: int) -> None:
     # A batch that a crash left in the ledger alone has files that no version names yet.
     for opened in compose.SUBSCRIPTIONS.values():
         roll_forward(lake, opened(settings).feed)
-    show.out.print(f"{table.id}: {len(lake.vacuum(table, retain_hours))} files deleted")
+    show.out.print(f"{table.id}: {len(purge.vacuum(lake, table, retain_hours))} files deleted")

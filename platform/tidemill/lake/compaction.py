@@ -11,11 +11,54 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tidemill.errors import TidemillError
-from tidemill.lake import files
+from tidemill.lake import commit, files, lease
 from tidemill.lake.contracts import Table, text_literal
 from tidemill.lake.snapshot import File, Snapshot
+from tidemill.lake.store import Lake
 
 BITS = 10
+
+
+def compact(lake: Lake, table: Table, z_order: Sequence[str] = ()) -> dict[str, int]:
+    """Join small files of each partition, with the rows Z-ordered by some columns.
+
+    Returns:
+        How many files came and went, as Delta's metrics name them.
+
+    Raises:
+        TidemillError: A column to order by is none of those in the files.
+    """
+    for left in reversed(range(commit.RIVAL_RETRIES)):
+        try:
+            done = _compacted(lake, table, z_order)
+            break
+        except commit.Overtaken:
+            if not left:
+                raise
+    lake.publish()
+    return done
+
+
+def _compacted(lake: Lake, table: Table, z_order: Sequence[str]) -> dict[str, int]:
+    old = worthwhile(lake.snapshot(table), z_order)
+    if not old.files:
+        return {"numFilesAdded": 0, "numFilesRemoved": 0}
+    names = {file.relative for file in old.files}
+
+    def still(now: Snapshot) -> Snapshot:
+        if names <= {file.relative for file in now.files}:
+            return old
+        raise commit.Overtaken(f"{table.id}: rows were replaced while they were compacted")
+
+    note = {"compacted": ", ".join(z_order) or "true"}
+    with lease.writing(lake.root, table):
+        staged = rewrite(old, z_order, lake.folder(table))
+        try:
+            lake.swap(table, staged, still, commit.strict(note), data_change=False)
+        except TidemillError:
+            staged.discard()
+            raise
+    return {"numFilesAdded": len(staged.files), "numFilesRemoved": len(old.files)}
 
 
 def worthwhile(snapshot: Snapshot, z_order: Sequence[str]) -> Snapshot:

@@ -1,17 +1,63 @@
-"""Deletes at once what only older versions of a table need; vacuum waits for its retention."""
+"""Deletes what only older versions of a table need: after their retention, or at once."""
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tidemill.errors import TidemillError
-from tidemill.lake import lease
+from tidemill.lake import catalog, lease
 from tidemill.lake.contracts import Table
 from tidemill.lake.snapshot import take
 from tidemill.lake.store import Lake
 
 PATIENCE_S = 60.0
 _PAUSE_S = 0.05
+
+
+def vacuum(lake: Lake, table: Table, retention_hours: int = 168) -> list[str]:
+    """Delete files that no version inside the retention and no reader's lease needs.
+
+    Args:
+        lake: Where the table is.
+        table: What to clean.
+        retention_hours: Versions younger than this stay readable; at least 1, since a reader
+            without a lease (any DuckDB on the catalogue) may be that far behind.
+
+    Returns:
+        The files deleted, relative to the table's folder.
+
+    Raises:
+        TidemillError: The retention is under an hour.
+    """
+    if retention_hours < 1:
+        raise TidemillError(
+            f"vacuum keeps at least 1 hour for readers at work, {retention_hours} asked for"
+        )
+    # A writer killed before it published leaves a catalogue that shows an older version.
+    shown = {} if lake.catalogue is None else catalog.shown(lake.catalogue)
+    lake.publish()
+    with lease.held(lake.root, table) as versions:
+        # Opened at the gate: from here on, no rollback brings back a version unseen.
+        delta = lake.open(table)
+        if delta is None:
+            return []
+        current = delta.version()
+        kept = {*versions, shown.get(table.id, current), current}
+        clean = partial(
+            delta.vacuum,
+            retention_hours=retention_hours,
+            enforce_retention_duration=False,
+            full=not lease.is_written(lake.root, table),
+            keep_versions=sorted(v for v in kept if 0 <= v <= current),
+        )
+        # Files that an earlier vacuum deleted are listed too, and some by their whole path.
+        listed = {lake.folder(table) / name for name in clean(dry_run=True)}
+        there = sorted(path for path in listed if path.exists())
+        if there:
+            clean(dry_run=False)
+    lake.publish()
+    return [str(path.relative_to(lake.folder(table))) for path in there]
 
 
 def purge(

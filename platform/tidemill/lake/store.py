@@ -5,13 +5,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill import progress
 from tidemill.errors import TidemillError
-from tidemill.lake import catalog, checks, commit, compaction, duck, files, lease
+from tidemill.lake import catalog, checks, commit, duck, files, lease
 from tidemill.lake.contracts import Table
 from tidemill.lake.snapshot import Partition, Snapshot, past, take
 
@@ -281,89 +280,6 @@ class Lake:
         self.publish()
         return version
 
-    def compact(self, table: Table, z_order: Sequence[str] = ()) -> dict[str, int]:
-        """Join small files of each partition, with the rows Z-ordered by some columns.
-
-        Returns:
-            How many files came and went, as Delta's metrics name them.
-
-        Raises:
-            TidemillError: A column to order by is none of those in the files.
-        """
-        for left in reversed(range(commit.RIVAL_RETRIES)):
-            try:
-                done = self._compact(table, z_order)
-                break
-            except commit.Overtaken:
-                if not left:
-                    raise
-        self.publish()
-        return done
-
-    def _compact(self, table: Table, z_order: Sequence[str]) -> dict[str, int]:
-        old = compaction.worthwhile(self.snapshot(table), z_order)
-        if not old.files:
-            return {"numFilesAdded": 0, "numFilesRemoved": 0}
-        names = {file.relative for file in old.files}
-
-        def still(now: Snapshot) -> Snapshot:
-            if names <= {file.relative for file in now.files}:
-                return old
-            raise commit.Overtaken(f"{table.id}: rows were replaced while they were compacted")
-
-        note = {"compacted": ", ".join(z_order) or "true"}
-        with lease.writing(self.root, table):
-            staged = compaction.rewrite(old, z_order, self.folder(table))
-            try:
-                self.swap(table, staged, still, commit.strict(note), data_change=False)
-            except TidemillError:
-                staged.discard()
-                raise
-        return {"numFilesAdded": len(staged.files), "numFilesRemoved": len(old.files)}
-
-    def vacuum(self, table: Table, retention_hours: int = 168) -> list[str]:
-        """Delete files that no version inside the retention and no reader's lease needs.
-
-        Args:
-            table: What to clean.
-            retention_hours: Versions younger than this stay readable; at least 1, since a reader
-                without a lease (any DuckDB on the catalogue) may be that far behind.
-
-        Returns:
-            The files deleted, relative to the table's folder.
-
-        Raises:
-            TidemillError: The retention is under an hour.
-        """
-        if retention_hours < 1:
-            raise TidemillError(
-                f"vacuum keeps at least 1 hour for readers at work, {retention_hours} asked for"
-            )
-        # A writer killed before it published leaves a catalogue that shows an older version.
-        shown = {} if self.catalogue is None else catalog.shown(self.catalogue)
-        self.publish()
-        with lease.held(self.root, table) as versions:
-            # Opened at the gate: from here on, no rollback brings back a version unseen.
-            delta = self.open(table)
-            if delta is None:
-                return []
-            current = delta.version()
-            kept = {*versions, shown.get(table.id, current), current}
-            clean = partial(
-                delta.vacuum,
-                retention_hours=retention_hours,
-                enforce_retention_duration=False,
-                full=not lease.is_written(self.root, table),
-                keep_versions=sorted(v for v in kept if 0 <= v <= current),
-            )
-            # Files that an earlier vacuum deleted are listed too, and some by their whole path.
-            listed = {self.folder(table) / name for name in clean(dry_run=True)}
-            there = sorted(path for path in listed if path.exists())
-            if there:
-                clean(dry_run=False)
-        self.publish()
-        return [str(path.relative_to(self.folder(table))) for path in there]
-
     def inspect(
         self,
         table: Table,
@@ -423,7 +339,7 @@ class Lake:
     ) -> int:
         """Commit new files for the old ones that ``old`` finds in the version they go onto.
 
-        ``replace`` and ``compact`` are what to ask for first; this does not look at the rows.
+        ``replace`` and ``compaction.compact`` are what to ask for first; this looks at no rows.
         """
 
         def attempt() -> int:

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from tidemill.lake import catalog
+from tidemill.lake.compaction import compact
 from tidemill.lake.contracts import Column, Table, Type, polars_schema
 from tidemill.lake.snapshot import Snapshot
 from tidemill.lake.store import Lake
@@ -119,7 +120,7 @@ def test_a_reader_with_the_old_catalogue_open_goes_on_reading_the_old_version(
     put(lake, "A", 1.0)
     with duckdb.connect(str(path), read_only=True) as con:
         lake.replace_frame(BARS, bars("A", 2.0), [{"symbol": "A", "year": 2024}])
-        lake.compact(BARS, ["start"])
+        compact(lake, BARS, ["start"])
         assert con.execute("select price from crypto.bars").fetchall() == [(1.0,)]
     assert query(path, "select price from crypto.bars") == [(2.0,)]
 

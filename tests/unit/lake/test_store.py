@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from tidemill.errors import ContractError, TidemillError
 from tidemill.lake import commit
+from tidemill.lake.compaction import compact
 from tidemill.lake.contracts import Column, Table, Type, polars_schema
+from tidemill.lake.purge import vacuum
 from tidemill.lake.snapshot import Partition
 from tidemill.lake.store import Lake, utc
 
@@ -501,13 +503,13 @@ RIVALS: dict[str, Rival] = {
     "appends and keeps no counter": lambda rival: write_deltalake(
         str(rival.folder(PRICES)), prices(("A", 1, 9)).to_arrow(), mode="append"
     ),
-    "compacts": lambda rival: rival.compact(PRICES, ["id"]),
+    "compacts": lambda rival: compact(rival, PRICES, ["id"]),
     "rolls back": lambda rival: rival.rollback(PRICES, 1),
     "replaces it and more": lambda rival: rival.replace_frame(
         PRICES, prices(("A", 1, 9), ("A", 2, 9)), [JAN, FEB]
     ),
     "empties it": lambda rival: rival.replace_frame(PRICES, prices(), [JAN]),
-    "vacuums": lambda rival: rival.vacuum(PRICES, 1),
+    "vacuums": lambda rival: vacuum(rival, PRICES, 1),
 }
 
 

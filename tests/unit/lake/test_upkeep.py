@@ -17,7 +17,9 @@ from deltalake import DeltaTable
 
 from tidemill.errors import TidemillError
 from tidemill.lake import commit, compaction, lease
+from tidemill.lake.compaction import compact
 from tidemill.lake.contracts import Column, Table, Type
+from tidemill.lake.purge import vacuum
 from tidemill.lake.snapshot import Snapshot
 from tidemill.lake.store import Lake
 
@@ -39,6 +41,8 @@ import sys
 from pathlib import Path
 from tidemill.lake import lease
 from tidemill.lake.contracts import Column, Table, Type
+from tidemill.lake.compaction import compact
+from tidemill.lake.purge import vacuum
 table = Table("d", "points", "Points.", (Column("x", Type.BIGINT, "To the right."),), key=("x",))
 with lease.reading(Path(sys.argv[1]), [(table, int(sys.argv[2]))]):
     print("held", flush=True)
@@ -140,7 +144,7 @@ def test_compaction_keeps_the_rows_and_joins_the_files(lake: Lake) -> None:
         lake.append(POINTS, points("AB"[number % 2], number), "topic/0", number + 1)
     before = lake.snapshot(POINTS)
     assert len(before.files) == 6
-    assert lake.compact(POINTS) == {"numFilesAdded": 2, "numFilesRemoved": 6}
+    assert compact(lake, POINTS) == {"numFilesAdded": 2, "numFilesRemoved": 6}
     assert [f.partition["part"] for f in lake.snapshot(POINTS).files] == ["A", "B"]
     assert xs(lake) == [0, 1, 2, 3, 4, 5]
     assert xs(lake, before) == [0, 1, 2, 3, 4, 5]
@@ -151,7 +155,7 @@ def test_z_order_puts_what_is_near_in_both_columns_together(lake: Lake) -> None:
     grid = pl.DataFrame({"x": [i // 64 for i in range(4096)], "y": [i % 64 for i in range(4096)]})
     rows = grid.with_columns(part=pl.lit("A")).sample(fraction=1, shuffle=True, seed=7)
     lake.replace_frame(POINTS, rows, [{"part": "A"}])
-    lake.compact(POINTS, ["x", "y"])
+    compact(lake, POINTS, ["x", "y"])
     (file,) = lake.snapshot(POINTS).files
     quarter = pl.read_parquet(file.path).head(1024)
     spans = [quarter[c].cast(pl.Int64).max() - quarter[c].min() for c in "xy"]  # type: ignore[operator]
@@ -163,13 +167,13 @@ def test_compaction_by_a_column_that_is_in_no_file_is_refused(lake: Lake) -> Non
     lake.replace_frame(POINTS, points("A", 1), [{"part": "A"}])
     for column in ("part", "nope"):
         with pytest.raises(TidemillError, match=f"Z-ordered by x, y, not by {column}"):
-            lake.compact(POINTS, [column])
+            compact(lake, POINTS, [column])
 
 
 def test_compacting_what_was_never_written_or_is_empty_does_nothing(lake: Lake) -> None:
     for _ in range(2):
-        assert lake.compact(POINTS, ["x"]) == {"numFilesAdded": 0, "numFilesRemoved": 0}
-        assert lake.compact(POINTS) == {"numFilesAdded": 0, "numFilesRemoved": 0}
+        assert compact(lake, POINTS, ["x"]) == {"numFilesAdded": 0, "numFilesRemoved": 0}
+        assert compact(lake, POINTS) == {"numFilesAdded": 0, "numFilesRemoved": 0}
         lake.open(POINTS, create=True)
     assert lake.snapshot(POINTS).version == 0
 
@@ -180,7 +184,7 @@ def test_an_odd_partition_value_does_not_keep_a_table_from_being_compacted(
 ) -> None:
     for number in (1, 2):
         lake.append(POINTS, points(part, number), "topic/0", number)
-    assert lake.compact(POINTS) == {"numFilesAdded": 1, "numFilesRemoved": 2}
+    assert compact(lake, POINTS) == {"numFilesAdded": 1, "numFilesRemoved": 2}
     assert lake.snapshot(POINTS).values("part") == [part]
     assert xs(lake) == [1, 2]
 
@@ -188,15 +192,15 @@ def test_an_odd_partition_value_does_not_keep_a_table_from_being_compacted(
 def test_compacting_again_finds_nothing_to_do(lake: Lake) -> None:
     for number in range(3):
         lake.append(POINTS, points("A", number), "topic/0", number + 1)
-    lake.compact(POINTS)
+    compact(lake, POINTS)
     version = lake.snapshot(POINTS).version
-    assert lake.compact(POINTS) == {"numFilesAdded": 0, "numFilesRemoved": 0}
+    assert compact(lake, POINTS) == {"numFilesAdded": 0, "numFilesRemoved": 0}
     assert lake.snapshot(POINTS).version == version
 
 
 RIVALS: dict[str, tuple[Callable[[Lake], Any], list[int]]] = {
     "appends": (lambda rival: rival.append(POINTS, points("A", 9), "topic/1", 1), [0, 1, 2, 9]),
-    "compacts": (lambda rival: rival.compact(POINTS, ["x"]), [0, 1, 2]),
+    "compacts": (lambda rival: compact(rival, POINTS, ["x"]), [0, 1, 2]),
     "replaces": (
         lambda rival: rival.replace_frame(POINTS, points("A", 7), [{"part": "A"}]),
         [7],
@@ -234,7 +238,7 @@ def test_a_rival_beside_a_compaction_neither_loses_nor_doubles_rows(
         real(*args)
 
     monkeypatch.setattr(commit, "commit_files", rival_comes)
-    lake.compact(POINTS, z_order)
+    compact(lake, POINTS, z_order)
     assert xs(lake) == left
     files = {file.path for file in lake.snapshot(POINTS).files}
     assert {path for path in parquet(lake) if path.name.startswith("p-")} >= {
@@ -253,7 +257,7 @@ def test_a_compaction_that_reads_fewer_rows_than_there_were_is_not_committed(
     )
     before = parquet(lake)
     with pytest.raises(TidemillError, match="2 of 3 rows compacted"):
-        lake.compact(POINTS)
+        compact(lake, POINTS)
     assert parquet(lake) == before
     assert xs(lake) == [0, 1, 2]
 
@@ -264,7 +268,7 @@ def test_vacuum_deletes_what_is_older_than_the_retention_and_nothing_younger(
     oldest = hours_ago(monkeypatch, 9, lake, [1])
     old = hours_ago(monkeypatch, 5, lake, [2])  # from here on, 1 is in no version
     young = hours_ago(monkeypatch, 0, lake, [3])
-    assert len(lake.vacuum(POINTS, 4)) == 1
+    assert len(vacuum(lake, POINTS, 4)) == 1
     with pytest.raises(TidemillError, match=f"version {oldest} is gone: vacuum deleted 1 of its 1"):
         lake.snapshot(POINTS, oldest)
     with pytest.raises(TidemillError, match=f"version {oldest} is gone"):
@@ -279,14 +283,14 @@ def test_vacuum_never_deletes_the_current_version_however_old(lake: Lake) -> Non
     lake.append(POINTS, points("a b%", 2), "topic/0", 1)
     for path in parquet(lake):
         grow_old(path, 10_000)
-    assert lake.vacuum(POINTS, 1) == []
+    assert vacuum(lake, POINTS, 1) == []
     assert xs(lake) == [1, 2]
 
 
 @pytest.mark.parametrize("hours", [0, -1])
 def test_vacuum_refuses_a_retention_under_an_hour(lake: Lake, hours: int) -> None:
     with pytest.raises(TidemillError, match="at least 1 hour"):
-        lake.vacuum(POINTS, hours)
+        vacuum(lake, POINTS, hours)
 
 
 def test_vacuum_keeps_what_another_process_reads_until_that_is_killed(
@@ -303,18 +307,18 @@ def test_vacuum_keeps_what_another_process_reads_until_that_is_killed(
     ) as reader:
         assert reader.stdout is not None
         assert reader.stdout.readline() == "held\n"
-        assert len(lake.vacuum(POINTS, 1)) == 1
+        assert len(vacuum(lake, POINTS, 1)) == 1
         assert xs(lake, lake.snapshot(POINTS, held)) == [1]
         reader.kill()
         reader.wait()
-    assert len(lake.vacuum(POINTS, 1)) == 1
+    assert len(vacuum(lake, POINTS, 1)) == 1
     assert xs(lake) == [3]
 
 
 def test_a_lease_on_a_table_that_was_begun_again_does_not_stop_vacuum(lake: Lake) -> None:
     lake.replace_frame(POINTS, points("A", 1), [{"part": "A"}])
     with lease.reading(lake.root, [(POINTS, 99)]):
-        assert lake.vacuum(POINTS, 1) == []
+        assert vacuum(lake, POINTS, 1) == []
 
 
 def test_vacuum_brings_the_catalogue_up_to_date_and_keeps_what_it_showed(
@@ -325,11 +329,11 @@ def test_vacuum_brings_the_catalogue_up_to_date_and_keeps_what_it_showed(
     with duckdb.connect(str(lake.catalogue), read_only=True) as reader:
         silent = Lake(lake.root)  # as a writer killed between its commit and publishing
         hours_ago(monkeypatch, 8, silent, [2])
-        assert lake.vacuum(POINTS, 1) == []
+        assert vacuum(lake, POINTS, 1) == []
         assert reader.execute("select x from d.points").fetchall() == [(1,)]
     with duckdb.connect(str(lake.catalogue), read_only=True) as reader:
         assert reader.execute("select x from d.points").fetchall() == [(2,)]
-    assert len(lake.vacuum(POINTS, 1)) == 1
+    assert len(vacuum(lake, POINTS, 1)) == 1
 
 
 def test_files_of_a_killed_write_vanish_once_they_are_old(lake: Lake) -> None:
@@ -341,7 +345,7 @@ def test_files_of_a_killed_write_vanish_once_they_are_old(lake: Lake) -> None:
         grow_old(path)
     young = folder / "p-at-work.parquet"
     young.write_bytes(b"half a file")
-    assert len(lake.vacuum(POINTS, 1)) == 3
+    assert len(vacuum(lake, POINTS, 1)) == 3
     assert not any(path.exists() for path in old)
     assert young.exists()
     assert xs(lake) == [1]
@@ -353,9 +357,9 @@ def test_files_of_a_long_write_are_kept_while_it_is_at_work(lake: Lake) -> None:
     slow.write_bytes(b"half a file")
     grow_old(slow)
     with lease.writing(lake.root, POINTS):
-        assert lake.vacuum(POINTS, 1) == []
+        assert vacuum(lake, POINTS, 1) == []
     assert slow.exists()
-    assert len(lake.vacuum(POINTS, 1)) == 1
+    assert len(vacuum(lake, POINTS, 1)) == 1
 
 
 def test_a_replace_says_that_it_is_writing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,7 +381,7 @@ def test_a_version_that_a_rollback_brings_back_while_vacuum_waits_is_kept(
 ) -> None:
     first = hours_ago(monkeypatch, 9, lake, [1])
     hours_ago(monkeypatch, 8, lake, [2])
-    cleaner = threading.Thread(target=lambda: Lake(lake.root).vacuum(POINTS, 1))
+    cleaner = threading.Thread(target=lambda: vacuum(Lake(lake.root), POINTS, 1))
     with lease.held(lake.root, POINTS):  # vacuum waits at the gate
         cleaner.start()
         time.sleep(0.2)

@@ -14,6 +14,7 @@ from tidemill.events.reports import checks
 from tidemill.events.reports import contracts as r
 from tidemill.events.reports.build import INPUTS, Events
 from tidemill.lake import origin
+from tidemill.lake.compaction import compact
 from tidemill.lake.contracts import Table, polars_schema
 from tidemill.lake.purge import purge
 from tidemill.lake.store import Lake
@@ -245,8 +246,8 @@ def test_what_a_report_was_made_from_stays_with_its_rows(events: Events) -> None
     then, at = versions(), lake.snapshot(r.BRAND_REPORT).version
     assert then == tuple(lake.snapshot(table).version for table in INPUTS)
     land(events, [event(500)], "g")
-    lake.compact(c.RAW_EVENTS, ["event_time"])
-    lake.compact(r.BRAND_REPORT, ["brand"])
+    compact(lake, c.RAW_EVENTS, ["event_time"])
+    compact(lake, r.BRAND_REPORT, ["brand"])
     assert lake.snapshot(r.BRAND_REPORT).version == at + 1
     assert versions() == then
     assert checks.reports_add_up(events) == []
