@@ -6,7 +6,7 @@ that a caller sends becomes a part of SQL.
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from tidemill.crypto.forecasting.contracts import FORECAST_METRICS, FORECASTS
+from tidemill.crypto.forecasting.study import NAIVE, Plan
 from tidemill.crypto.intake.files import symbol_from
 from tidemill.errors import InputError, TidemillError
 from tidemill.lake import duck
@@ -23,6 +24,7 @@ from tidemill.lake.contracts import Table
 from tidemill.lake.snapshot import Snapshot
 from tidemill.lake.store import Lake
 from tidemill.skill import ledger
+from tidemill.skill.compare import ANYTHING
 from tidemill.skill.contracts import LEDGER
 
 TABLES = (FORECASTS, FORECAST_METRICS, LEDGER)
@@ -188,13 +190,19 @@ def _forecast(published: _Published, symbol: str, days: int, wanted: str | None)
     }
 
 
-def _score(scores: Iterable[Row], symbol: str, model: str) -> Row:
+def _score(scores: Sequence[Row], symbol: str, model: str) -> Row:
     """How good a model was, or why that is not known."""
     key = FORECASTS.domain, symbol, model, "mape"
     for score in scores:
         if tuple(score[name] for name in LEDGER.key[:-1]) == key:
-            return {"skill": {MAPE.get(name, name): score[name] for name in (*SCORE, *SCORED)}}
-    return {"skill": None, "reason": f"{LEDGER.id} has no mape of {model} on {symbol}; {MAKE}"}
+            told = _told(score)
+            return {"skill": {MAPE.get(name, name): told[name] for name in (*SCORE, *SCORED)}}
+    reason = f"{LEDGER.id} has no mape of {model} on {symbol}; {MAKE}"
+    if model == NAIVE and not any(
+        (score["domain"], score["subject"]) == key[:2] for score in scores
+    ):
+        reason = f"{symbol} has too few days to test forecasts on, which takes {Plan().least}"
+    return {"skill": None, "reason": reason}
 
 
 def _skill(scores: list[Row], asked: dict[str, str]) -> list[Row]:
@@ -209,7 +217,14 @@ def _skill(scores: list[Row], asked: dict[str, str]) -> list[Row]:
             there = sorted({row[name] for row in rows})
             raise Refused(404, f"{name}: expected one of {_listed(there)}, found {_shown(value)}")
         rows = found
-    return [{name: row[name] for name in SKILL} for row in rows]
+    return [{name: _told(row)[name] for name in SKILL} for row in rows]
+
+
+def _told(score: Row) -> Row:
+    """A score, without an interval where its folds are too few for one."""
+    if (score["ci_low"], score["ci_high"]) != ANYTHING:
+        return score
+    return score | {"ci_low": None, "ci_high": None}
 
 
 def _symbol(published: _Published, text: str) -> str:

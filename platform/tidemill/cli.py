@@ -307,6 +307,7 @@ def reset(
 
     _known(domain)
     settings = _settings()
+    command.refuse_while_up(settings)
     if not yes:
         typer.confirm(
             f"This deletes every {domain} table in {settings.lake} and every landed file in "

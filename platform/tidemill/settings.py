@@ -53,9 +53,12 @@ class Settings:
             InputError: A variable holds what it cannot.
         """
         home = (home or Path(os.environ.get("TIDEMILL_HOME", ".tidemill"))).absolute()
+        lake = Path(os.environ.get("TIDEMILL_LAKE", home / "lake")).absolute()
+        for variable, folder in (("TIDEMILL_HOME", home), ("TIDEMILL_LAKE", lake)):
+            _refuse_file(variable, folder)
         return cls(
             home=home,
-            lake=Path(os.environ.get("TIDEMILL_LAKE", home / "lake")).absolute(),
+            lake=lake,
             engine=os.environ.get("TIDEMILL_ENGINE", cls.engine),
             spark_master=os.environ.get("TIDEMILL_SPARK_MASTER", cls.spark_master),
             exchange_url=os.environ.get("TIDEMILL_EXCHANGE_URL", cls.exchange_url),
@@ -82,6 +85,17 @@ class Settings:
     def dagster(self) -> Path:
         """Dagster's runs, events and schedules."""
         return self.home / "dagster"
+
+
+def _refuse_file(variable: str, folder: Path) -> None:
+    """See that a folder is there, or can be made.
+
+    Raises:
+        InputError: A file is in its place or on the way to it.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{variable}: expected a folder, found the file {there}")
 
 
 def _whole(variable: str, default: int, low: int, high: int) -> int:

@@ -51,6 +51,7 @@ def test_a_symbol_that_fails_stops_no_other_and_its_rows_are_in_the_report(
 ) -> None:
     rows = minutes(*NINE)
     rows["ETHUSDT 1m"] = rows["BTCUSDT 1m"]
+    tidemill(tmp_path, "ingest", "crypto", str(candles(tmp_path / "OTHERUSDT.csv", 3)))
     banned = refusal(418, -1003, "IP banned", retry_after="7200")
     symbols = ("--symbol", "BTCUSDT", "--symbol", "NOPEUSDT", "--symbol", "ETHUSDT")
     with market(rows, [None, banned], most=3) as server:

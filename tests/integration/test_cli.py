@@ -281,7 +281,11 @@ def test_reset_leaves_nothing_and_asks_first(tmp_path: Path) -> None:
     with FileLock(landing / ".lock"), pytest.raises(subprocess.TimeoutExpired):
         tidemill(home, "reset", "crypto", "--yes", timeout=8)
     assert list(landing.rglob("*.parquet"))
+    chart = home / "reports" / "crypto" / "chart.png"
+    chart.parent.mkdir(parents=True)
+    chart.touch()
     tidemill(home, "reset", "crypto", "--yes")
+    assert not chart.exists()
     assert [path.read_text() for path in never_landed] == ["mine", "mine"]
     assert not list(landing.rglob("*.parquet"))
     assert told(home, "sql", "select count(*) as n from crypto.landed_files") == [{"n": 0}]

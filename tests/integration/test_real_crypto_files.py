@@ -170,7 +170,9 @@ def test_a_real_file_lands_row_by_row(tmp_path: Path, real: Real) -> None:
 def test_a_real_file_without_a_header_is_refused_until_its_columns_are_named(
     tmp_path: Path, real: Real
 ) -> None:
-    with pytest.raises(InputError, match=r"no header, .* Say it with --columns, one name a field"):
+    with pytest.raises(
+        InputError, match=r"no header, .* Say it with --columns of .*, one name a field"
+    ):
         opened(tmp_path).land_file(DATA / real.name, now=NOW)
 
 

@@ -14,7 +14,7 @@ from tidemill import api
 from tidemill.crypto.forecasting.contracts import FORECAST_METRICS, FORECASTS
 from tidemill.lake.contracts import polars_schema
 from tidemill.lake.store import Lake
-from tidemill.skill import ledger
+from tidemill.skill import compare, ledger
 from tidemill.skill.contracts import LEDGER
 from tidemill.skill.ledger import Score
 
@@ -179,6 +179,30 @@ def test_a_forecast_comes_with_the_last_score_of_its_model(client: TestClient) -
         "data_version": 3,
         "at": "2026-11-02T12:00:00Z",
     }
+
+
+def test_a_naive_forecast_of_too_few_days_says_so(tmp_path: Path) -> None:
+    lake = empty(tmp_path)
+    naive = days("LTCUSDT", "naive", CUTOFF, True, True)
+    lake.replace_frame(FORECASTS, naive, [{"symbol": "LTCUSDT"}])
+    client = client_of(lake)
+    told = client.get("/forecasts/LTCUSDT").json()
+    said = "LTCUSDT has too few days to test forecasts on, which takes 223"
+    assert (told["skill"], told["reason"]) == (None, said)
+    ledger.add(lake, [replace(THETA, subject="LTCUSDT")])
+    told = client.get("/forecasts/LTCUSDT").json()
+    assert told["reason"].startswith("skill.ledger has no mape of naive on LTCUSDT")
+
+
+def test_a_score_of_too_few_folds_has_no_interval(tmp_path: Path) -> None:
+    lake = empty(tmp_path)
+    put_forecasts(lake, "BTCUSDT")
+    low, high = compare.ANYTHING
+    ledger.add(lake, [replace(THETA, ci_low=low, ci_high=high, p_value=1.0)])
+    client = client_of(lake)
+    [score] = client.get("/skill").json()["rows"]
+    for told in (score, client.get("/forecasts/BTCUSDT").json()["skill"]):
+        assert (told["ci_low"], told["ci_high"], told["p_value"]) == (None, None, 1.0)
 
 
 def test_a_forecast_without_a_score_says_so(client: TestClient) -> None:

@@ -1,5 +1,7 @@
 """What a variable cannot hold is told by its name, not by a traceback."""
 
+from pathlib import Path
+
 import pytest
 
 from tidemill.errors import InputError
@@ -22,6 +24,22 @@ def test_a_value_that_cannot_be_is_refused(
     monkeypatch.setenv(variable, value)
     with pytest.raises(InputError, match=f"{variable}: .*{expected}"):
         Settings.current()
+
+
+@pytest.mark.parametrize("variable", ["TIDEMILL_HOME", "TIDEMILL_LAKE"])
+def test_a_file_where_a_folder_should_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for folder in (file, file / "home"):
+        monkeypatch.setenv(variable, str(folder))
+        with pytest.raises(
+            InputError, match=f"{variable}: expected a folder, found the file {file}"
+        ):
+            Settings.current()
+    monkeypatch.setenv(variable, str(tmp_path / "a" / "b"))
+    Settings.current()
 
 
 def test_values_are_read_as_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

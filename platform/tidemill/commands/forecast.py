@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tidemill import compose
 from tidemill.commands import show
 from tidemill.settings import Settings
+from tidemill.skill.compare import ANYTHING
 
 
 def forecast(settings: Settings, symbol: str, days: int, as_of: int | None, as_json: bool) -> None:
@@ -39,11 +40,16 @@ def _shown(value: object) -> str:
 def _worth(score: Mapping[str, object] | None) -> str:
     """A model's score in a sentence."""
     if score is None:
-        return "No score: too few days to test it on."
+        from tidemill.crypto.forecasting.study import Plan
+
+        return f"No score: too few days to test it on, which takes {Plan().least}."
     skill, low, high = (float(str(score[name])) for name in ("skill", "ci_low", "ci_high"))
     value, other, p = (float(str(score[name])) for name in ("value", "baseline_value", "p_value"))
+    between = f"[{low:+.3f}, {high:+.3f}]"
+    if (low, high) == ANYTHING:
+        between = "(too few folds to say between what)"
     return (
         f"Mean error ({score['metric']}) {value:.4g} over {score['folds']} folds of "
         f"{score['horizon']} days; {score['baseline']} {other:.4g}: skill {skill:+.3f} "
-        f"[{low:+.3f}, {high:+.3f}], p = {p:.2g}"
+        f"{between}, p = {p:.2g}"
     )

@@ -86,7 +86,7 @@ def backfill(
         }
         for symbol, fetched in done.items()
     ]
-    made = run.run_pending(settings)
+    made = run.run_pending(settings, list(starts))
     if as_json:
         show.as_json({"backfilled": reports, "made": made})
     else:

@@ -13,7 +13,7 @@ from tidemill.windows import publish
 
 
 def reset(settings: Settings, domain: str) -> None:
-    """Delete the tables of a domain and what landed; other domains and all runs stay.
+    """Delete the tables and reports of a domain and what landed; other domains and all runs stay.
 
     So do the files in the inbox and those refused, which exist nowhere else, and the topics, but
     for that of final windows, which is made anew with the windows.
@@ -26,17 +26,15 @@ def reset(settings: Settings, domain: str) -> None:
         InputError: ``tidemill up`` runs, whose sensors would make tables meanwhile.
         TidemillError: Something could not be deleted.
     """
-    if (running := up.process(settings)) is not None:
-        raise InputError(
-            f"tidemill is up for {settings.home} (process {running}); stop it before a reset"
-        )
-    tables = settings.lake / domain
+    refuse_while_up(settings)
+    made = (settings.lake / domain, settings.home / "reports" / domain)
     try:
         with _held(settings, domain):
             if domain == "events":
                 publish.forget(compose.lake(settings), ANALYTICS)
-            if tables.exists():
-                shutil.rmtree(tables)
+            for folder in made:
+                if folder.exists():
+                    shutil.rmtree(folder)
             (settings.landing / domain / ERASING).unlink(missing_ok=True)
     except OSError as error:
         raise TidemillError(
@@ -46,6 +44,18 @@ def reset(settings: Settings, domain: str) -> None:
         _forget_symbols(settings)
     compose.lake(settings).publish()
     show.out.print(f"{domain} is empty in {settings.home}; its inbox and refused files stay")
+
+
+def refuse_while_up(settings: Settings) -> None:
+    """See that no sensor makes tables meanwhile.
+
+    Raises:
+        InputError: ``tidemill up`` runs.
+    """
+    if (running := up.process(settings)) is not None:
+        raise InputError(
+            f"tidemill is up for {settings.home} (process {running}); stop it before a reset"
+        )
 
 
 def _held(settings: Settings, domain: str) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LONGEST = 300
 """Characters of a check that is meant to be red."""
+NOTHING: dict[str, Any] = {"tables": [], "failed_checks": [], "red_by_design": [], "errors": []}
+"""The report of work that there is not."""
 
 
 class Tally:
@@ -79,8 +82,11 @@ def run(
         )
     unknown = sorted(set(symbols) - set(landed))
     if unknown:
-        raise InputError(f"nothing has landed for {', '.join(unknown)}; there is {landed}")
+        raise InputError(
+            f"nothing has landed for {', '.join(unknown)}; there is {', '.join(landed)}"
+        )
     wanted = list(symbols) or landed
+    counted = set(symbols) or {row["symbol"] for row in crypto.landing.ledger()}
     spans = {symbol: months for symbol in wanted if (months := crypto.months(symbol))}
     show.err.print(
         f"{len(wanted)} symbols, engine {settings.engine}, home {folder.parent}", style="dim"
@@ -88,19 +94,27 @@ def run(
     found = crypto.live()
     live = Live(tuple(symbol for symbol in found.symbols if symbol in wanted), found.dates)
     report = _make(settings, crypto, list(spans.items()), only, live, forecasts)
-    counted = set(symbols) or {row["symbol"] for row in crypto.landing.ledger()}
     return report | _closing(crypto, wanted, counted, started)
 
 
-def run_pending(settings: Settings) -> dict[str, Any]:
-    """Materialize what landed after its months were last made; what did not change stays."""
+def run_pending(settings: Settings, symbols: Sequence[str] | None = None) -> dict[str, Any]:
+    """Materialize what landed after its months were last made; what did not change stays.
+
+    Args:
+        settings: Home and engine.
+        symbols: These alone; None means all.
+    """
     instance.prepare(settings)
     crypto = compose.crypto(settings)
     started = time.perf_counter()
-    pending = [(needed.symbol, needed.months) for needed in crypto.pending()]
-    report = _make(settings, crypto, pending, None, Live())
-    symbols = sorted({symbol for symbol, _ in pending})
-    return report | _closing(crypto, symbols, set(symbols), started)
+    pending = [
+        (needed.symbol, needed.months)
+        for needed in crypto.pending()
+        if symbols is None or needed.symbol in symbols
+    ]
+    report = _make(settings, crypto, pending, None, Live()) if pending else dict(NOTHING)
+    made = sorted({symbol for symbol, _ in pending})
+    return report | _closing(crypto, made, set(made), started)
 
 
 def _closing(
@@ -249,7 +263,7 @@ def print_outcome(report: dict[str, Any], table: str) -> None:
     for check in report["failed_checks"]:
         show.marked(show.out, "Check does not hold:", check, "red")
     for check in report["red_by_design"]:
-        show.marked(show.out, "Red by design:", check[:LONGEST], "dim")
+        show.marked(show.out, "Red by design:", shorten(check, LONGEST, placeholder=" ..."), "dim")
     for error in report["errors"]:
         show.marked(show.out, "Step failed:", error, "red")
     if report["errors"]:

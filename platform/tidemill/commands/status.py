@@ -17,6 +17,8 @@ from tidemill.kafka import audit
 from tidemill.kafka.subscription import Subscription
 from tidemill.settings import Settings
 
+TITLES = {"symbols": "symbols, of files that landed", "sources": "files of events that landed"}
+
 
 def status(settings: Settings) -> dict[str, Any]:
     """The report: home, tables, symbols, sources of events, topics, pending work, checks."""
@@ -118,7 +120,8 @@ def print_report(report: dict[str, Any]) -> None:
             show.out.print(f"topic {row['topic']}: {row['state']}")
         rows = [row for row in report[title] if "state" not in row]
         if rows:
-            show.table(list(rows[0]), [list(row.values()) for row in rows], title=title)
+            head = TITLES.get(title, title)
+            show.table(list(rows[0]), [list(row.values()) for row in rows], title=head)
     for work in report["pending"]:
         show.out.print(
             f"waits to be made: {work['symbol']} {work['from']:%Y-%m} to {work['to']:%Y-%m}"

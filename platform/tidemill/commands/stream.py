@@ -20,6 +20,8 @@ EVERY_S = 1.0
 AWAY_S = 5.0
 Follow = Callable[[bool], None]
 """Makes what follows from the rows; told whether it is due whatever the time."""
+MOST_DAYS = 3
+"""That are told one by one."""
 DAYS_EVERY_S = 5.0
 """How often the days of new ticks are made again; each takes a look at all ticks of its day."""
 
@@ -129,6 +131,8 @@ def _windows(settings: Settings, clicks: Subscription) -> Follow:
 
 def _told(rows: int, dead: int, dates: tuple[str, ...]) -> None:
     days = ", ".join(dates) or "no day"
+    if len(dates) > MOST_DAYS:
+        days = f"{len(dates)} days from {min(dates)} to {max(dates)}"
     show.err.print(f"{rows:,} rows, {dead:,} dead letters; {days}", style="dim")
 
 

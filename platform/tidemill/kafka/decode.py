@@ -1,5 +1,6 @@
 """Raw messages into typed fields, in bulk; what is wrong with one is said in its ``error``."""
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -176,9 +177,10 @@ def _rules(topic: Topic) -> list[str]:
         expected = text_literal(f"{topic.event_time}: expected {topic.times}, found ")
         found.append(f"when event_ms is null then {expected} || {_shown(topic.event_time)}")
     for rule, sql in topic.rules.items():
+        named = [c.name for c in topic.value if re.search(rf"\b{c.name}\b", sql)]
+        shown = _shown(f'"{named[0]}"::VARCHAR' if len(named) == 1 else "text")
         found.append(
-            f"when ({sql}) is not true then {text_literal(f'expected {rule}, found ')} "
-            f"|| {_shown('text')}"
+            f"when ({sql}) is not true then {text_literal(f'expected {rule}, found ')} || {shown}"
         )
     for name, sql in ((f"{topic.event_time}", "event_ms"), ("message''s own time", "produced_ms")):
         found.append(

@@ -73,12 +73,12 @@ WRONG: list[tuple[bytes | None, str]] = [
     (raw(price="-Infinity"), "expected price is finite, found -inf"),
     (raw(price="1e400"), "expected price is finite, found inf"),
     (raw(price="9" * 400), "expected price is finite, found inf"),
-    (raw(price="0"), "expected price > 0, found " + raw(price="0").decode()[:60]),
-    (raw(price="-0.0"), "expected price > 0, found " + raw(price="-0.0").decode()[:60]),
-    (raw(price="-1"), "expected price > 0, found " + raw(price="-1").decode()[:60]),
+    (raw(price="0"), "expected price > 0, found 0.0"),
+    (raw(price="-0.0"), "expected price > 0, found -0.0"),
+    (raw(price="-1"), "expected price > 0, found -1.0"),
     (
         raw(symbol='"btc"'),
-        "expected symbol is 2 to 30 letters and digits, found " + raw(symbol='"btc"').decode()[:60],
+        "expected symbol is 2 to 30 letters and digits, found btc",
     ),
     (
         raw(at=f'"{NOON_MS}"'),

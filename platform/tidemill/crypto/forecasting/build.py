@@ -211,6 +211,9 @@ def _model(lake: Lake, symbol: str, as_of: int | None) -> Mapping[str, object]:
                 return row
     said = f" of version {as_of} of {PROPHET_INPUT.id} or before" if as_of is not None else ""
     there = f" (there are versions {', '.join(map(str, sorted(studied)))})" if studied else ""
+    others = lake.snapshot(c.FORECAST_MODELS).values("symbol")
+    if others and symbol not in others:
+        there = f"; there is one for {', '.join(others)}"
     raise InputError(
         f"{symbol}: expected a forecast model{said}, found none{there}; "
         f"'tidemill run crypto --symbol {symbol}' makes one of the newest data"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -71,13 +72,15 @@ class Plan:
         """Why so few days cannot be studied; empty where they can."""
         if self._suffices(rows):
             return ""
-        least = rows
-        while not self._suffices(least):
-            least += 1
         return (
-            f"expected at least {least} days, for {LEAST_FOLDS} folds of {self.horizon} days in the"
-            f" training and in the test part, found {rows}; {NAIVE} is taken until there are"
+            f"expected at least {self.least} days, for {LEAST_FOLDS} folds of {self.horizon} days "
+            f"in the training and in the test part, found {rows}; {NAIVE} is taken until there are"
         )
+
+    @property
+    def least(self) -> int:
+        """Days that can be studied at least."""
+        return next(rows for rows in count(1) if self._suffices(rows))
 
     def _suffices(self, rows: int) -> bool:
         return min(len(self.choosing(rows)), len(self.testing(rows))) >= LEAST_FOLDS

@@ -164,8 +164,8 @@ def _find_header(lines: Sequence[str], shown: str) -> tuple[str, int, tuple[str,
     if len(fields) >= 5 and sum(map(_is_number, fields)) >= 4:
         raise InputError(
             f"{shown}: line 1 has {len(fields)} fields and no header, so which is which cannot be "
-            f"told: {first.strip()[:120]!r}. Say it with --columns, one name a field, "
-            "for example --columns time,open,high,low,close,volume"
+            f"told: {first.strip()[:120]!r}. Say it with --columns of 'tidemill ingest crypto', "
+            "one name a field, for example --columns time,open,high,low,close,volume"
         )
     raise InputError(
         f"{shown}: expected a header naming time, open, high, low, close, volume in the first 20 "

@@ -315,7 +315,8 @@ def test_a_file_without_a_header_is_refused_with_the_way_to_name_its_columns(
         read(path)
     assert str(refusal.value) == (
         f"{path}: line 1 has 6 fields and no header, so which is which cannot be told: "
-        "'1704067200000,100.5,100.25,109.5,99.5,1.5'. Say it with --columns, one name a field, "
+        "'1704067200000,100.5,100.25,109.5,99.5,1.5'. Say it with --columns of "
+        "'tidemill ingest crypto', one name a field, "
         "for example --columns time,open,high,low,close,volume"
     )
     assert read(path, ["time", "open", "close", "high", "low", "volume"]).bars == MINUTES
