@@ -27,7 +27,7 @@ def forecast(settings: Settings, symbol: str, days: int, as_of: int | None, as_j
         f"{symbol}: {told.model}, champion of version {told.data_version} of crypto.prophet_input, "
         f"which knows the days until {told.cutoff}"
     )
-    show.out.print(_worth(told.score))
+    show.out.print(worth(told.score))
     names = ("ds", "yhat", "yhat_lower", "yhat_upper")
     head = ["day (UTC)", "close (quote asset)", "80 % from", "to"]
     show.table(head, [["" if row[n] is None else _shown(row[n]) for n in names] for row in rows])
@@ -37,7 +37,7 @@ def _shown(value: object) -> str:
     return f"{value:,.8g}" if isinstance(value, float) else str(value)
 
 
-def _worth(score: Mapping[str, object] | None) -> str:
+def worth(score: Mapping[str, object] | None) -> str:
     """A model's score in a sentence."""
     if score is None:
         from tidemill.crypto.forecasting.study import Plan

@@ -9,15 +9,17 @@ import polars as pl
 import pytest
 
 from tidemill import compose
+from tidemill.commands import forecast as command
 from tidemill.crypto.contracts import PROPHET_INPUT
 from tidemill.crypto.forecasting import build, history, verdict
 from tidemill.crypto.forecasting import contracts as c
 from tidemill.crypto.forecasting.build import Made
-from tidemill.crypto.forecasting.study import NAIVE
+from tidemill.crypto.forecasting.study import NAIVE, Plan
 from tidemill.errors import InputError
 from tidemill.lake.store import Lake
 from tidemill.settings import Settings
 from tidemill.skill import ledger
+from tidemill.skill.compare import ANYTHING
 from tidemill.skill.contracts import LEDGER
 from tidemill.skill.findings import Check, Finding
 from tidemill.skill.leak import leaks
@@ -62,6 +64,27 @@ def test_a_symbol_without_days_is_told_and_stops_no_other(market: tuple[Lake, Ma
     assert list(made.failed) == ["NONEUSDT"]
     assert "expected daily closes" in made.failed["NONEUSDT"]
     assert sorted(made.verdicts) == sorted([*SERIES, "THINUSDT"])
+
+
+def test_a_symbol_without_a_model_is_refused_with_those_that_have_one(
+    market: tuple[Lake, Made],
+) -> None:
+    there = ", ".join(sorted([*SERIES, "THINUSDT"]))
+    with pytest.raises(InputError, match=f"^NOPEUSDT: .* found none; there is one for {there}; "):
+        build.forecast(market[0], "NOPEUSDT", 3)
+
+
+def test_what_a_score_is_worth_is_said_and_what_is_not_known_too() -> None:
+    names = {"metric": "mape", "baseline": "naive", "folds": 4, "horizon": 30}
+    score = names | {"value": 8.0, "baseline_value": 7.5, "skill": -0.07, "p_value": 0.4}
+    told = command.worth(score | {"ci_low": -0.2, "ci_high": 0.06})
+    assert told.endswith("naive 7.5: skill -0.070 [-0.200, +0.060], p = 0.4")
+    low, high = ANYTHING
+    told = command.worth(score | {"ci_low": low, "ci_high": high})
+    assert told.endswith("skill -0.070 (too few folds to say between what), p = 0.4")
+    least = Plan().least
+    assert f"takes {least}." in command.worth(None)
+    assert (bool(Plan().refusal(least - 1)), Plan().refusal(least)) == (True, "")
 
 
 @pytest.mark.parametrize("symbol", [*SERIES, "THINUSDT"])
