@@ -317,6 +317,22 @@ def test_a_file_that_cannot_be_written_is_told(home: Path) -> None:
     assert done.stderr.startswith("tidemill: /nowhere/x.csv: cannot be written")
 
 
+def test_bytes_are_shown_as_the_text_that_they_are(home: Path) -> None:
+    query = r"select '{\x22a\x22: 1}\xFF'::blob as value"
+    shown = r'{"a": 1}\xff'
+    assert told(home, "sql", query) == [{"value": shown}]
+    csv = tidemill(home, "sql", query, "--format", "csv").stdout.splitlines()
+    assert csv == ["value", '"{""a"": 1}\\xff"']
+
+
+@pytest.mark.parametrize("domain", ["crypto", "events"])
+def test_a_file_to_produce_that_is_not_there_is_told_before_a_broker_is_asked(
+    tmp_path: Path, domain: str
+) -> None:
+    refused = tidemill(tmp_path, "produce", domain, str(tmp_path / "x.csv"), code=2).stderr
+    assert refused == f"tidemill: {tmp_path / 'x.csv'}: there is no such file\n"
+
+
 def test_a_year_is_shown_as_a_year(home: Path) -> None:
     shown = tidemill(home, "sql", "select max(year) as y from crypto.raw_candles").stdout
     assert "2024" in shown and "2,024" not in shown

@@ -70,7 +70,7 @@ def produce(settings: Settings, order: Order) -> tuple[dict[str, Any], TidemillE
         )
     speed = speed_of(order.speed or "max")
     Pace(speed, order.rate)  # refuses what cannot be before anything starts
-    config = producing.connected(settings, PRICES)
+    config = producing.connected(settings, PRICES, [order.file] if order.file else ())
     ended: TidemillError | None = None
     source = _Live(settings, order) if order.is_live else _Replay(settings, order, config)
     with Sender(config, PRICES.name) as sender, source.batches(sender) as batches:

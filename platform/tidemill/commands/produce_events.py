@@ -105,7 +105,7 @@ def produce(
         InputError: The order cannot be; nothing was sent.
         TidemillError: No broker answers.
     """
-    config = producing.connected(settings, topic)
+    config = producing.connected(settings, topic, order.files)
     partitions = topics.described(config)[topic.name]
     ended: TidemillError | None = None
     tally = _Tally()

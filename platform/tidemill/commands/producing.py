@@ -2,17 +2,18 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tidemill import compose
 from tidemill.commands import show
-from tidemill.errors import TidemillError
+from tidemill.errors import InputError, TidemillError
 from tidemill.kafka import topics
 from tidemill.kafka.producer import Report, Sender
 from tidemill.kafka.topics import Topic
@@ -22,12 +23,21 @@ from tidemill.settings import Settings
 _SHOWN_S = 0.2
 
 
-def connected(settings: Settings, topic: Topic) -> dict[str, Any]:
+def connected(settings: Settings, topic: Topic, files: Iterable[Path] = ()) -> dict[str, Any]:
     """How to reach the broker, once it has the topic.
 
+    Args:
+        settings: Where it is.
+        topic: What is sent to.
+        files: What is to be sent; without them no broker is asked for.
+
     Raises:
-        TidemillError: None answers.
+        InputError: One of the files is not there.
+        TidemillError: No broker answers.
     """
+    for path in files:
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file")
     if not settings.kafka_servers and is_free(settings.kafka_port):
         raise TidemillError(
             f"no Kafka broker runs at port {settings.kafka_port}: 'tidemill broker start' starts "

@@ -24,7 +24,14 @@ def as_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
+def as_text(value: Any) -> Any:
+    """Bytes as the text that they are; what is none of it is shown by its number."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return as_text(value)
     if isinstance(value, datetime | date):
         return value.isoformat()
     return str(value)

@@ -36,7 +36,7 @@ def sql(settings: Settings, text: str, as_of: str | None, form: str, output: Pat
     elif form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(answer.names)
-        writer.writerows(answer.rows)
+        writer.writerows(map(show.as_text, row) for row in answer.rows)
     else:
         show.table(answer.names, answer.rows, is_grouped=False)
         show.err.print(f"{len(answer.rows):,} rows", style="dim")
