@@ -100,7 +100,7 @@ def sessions_add_up(events: dg.ResourceParam[Events]) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=anomalies)
 def anomalies_add_up(events: dg.ResourceParam[Events]) -> dg.AssetCheckResult:
-    """Minutes told of have the events and the hour before them; of the last day all are told of."""
+    """Each minute told of scores as its events say; of the last day all that do are told of."""
     return report.answer(checks.anomalies_add_up(events))
 
 

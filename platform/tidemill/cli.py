@@ -302,7 +302,7 @@ def reset(
     domain: Domain,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Clear a domain's tables and landed files, asking first; inbox and refused files stay."""
+    """Clear a domain's tables, charts and landed files, asking first; the inbox stays."""
     from tidemill.commands import reset as command
 
     _known(domain)
@@ -310,7 +310,8 @@ def reset(
     command.refuse_while_up(settings)
     if not yes:
         typer.confirm(
-            f"This deletes every {domain} table in {settings.lake} and every landed file in "
+            f"This deletes every {domain} table in {settings.lake}, its charts in "
+            f"{settings.home / 'reports' / domain} and every landed file in "
             f"{settings.landing / domain}; the folders inbox and refused in it stay. Go on?",
             abort=True,
         )

@@ -91,11 +91,23 @@ def _refuse_file(variable: str, folder: Path) -> None:
     """See that a folder is there, or can be made.
 
     Raises:
-        InputError: A file is in its place or on the way to it.
+        InputError: A file is in its place or on the way to it, or it cannot be looked at.
     """
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        there = next(path for path in (folder, *folder.parents) if _is_there(path))
+    except OSError as error:
+        raise InputError(f"{variable}: {folder}: cannot be used ({error.strerror})") from error
     if not there.is_dir():
-        raise InputError(f"{variable}: expected a folder, found the file {there}")
+        found = "the link to nothing" if there.is_symlink() else "the file"
+        raise InputError(f"{variable}: expected a folder, found {found} {there}")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _whole(variable: str, default: int, low: int, high: int) -> int:

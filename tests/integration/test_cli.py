@@ -271,7 +271,7 @@ def test_reset_leaves_nothing_and_asks_first(tmp_path: Path) -> None:
     tidemill(home, "ingest", "crypto", str(candles(tmp_path / "ABCUSDT.csv", 10)))
     asked = tidemill(home, "reset", "crypto", code=1).stdout  # nobody answers
     landing = home / "landing" / "crypto"
-    for told_of in (home / "lake", landing, "inbox and refused"):
+    for told_of in (home / "lake", home / "reports", landing, "inbox and refused"):
         assert str(told_of) in asked
     assert told(home, "sql", "select count(*) as n from crypto.landed_files") == [{"n": 1}]
     never_landed = [landing / "inbox" / "a.csv", landing / "refused" / "b.csv"]

@@ -250,4 +250,5 @@ def test_the_anomalies_of_the_real_file_are_those_of_a_loop_over_its_minutes(
 def test_the_reports_of_the_real_file_add_up(events: Events) -> None:
     assert checks.reports_add_up(events) == []
     assert checks.sessions_add_up(events) == []
+    assert checks.anomalies_add_up(events) == []
     assert events.read(c.VISITS)["date"].unique().to_list() == [date(2019, 10, 1)]

@@ -38,6 +38,18 @@ def test_a_file_where_a_folder_should_be_is_refused(
             InputError, match=f"{variable}: expected a folder, found the file {file}"
         ):
             Settings.current()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere")
+    monkeypatch.setenv(variable, str(link / "home"))
+    with pytest.raises(InputError, match=f"{variable}: .* found the link to nothing {link}"):
+        Settings.current()
+    monkeypatch.setenv(variable, str(tmp_path / ("x" * 300)))
+    with pytest.raises(InputError, match=f"{variable}: .*: cannot be used \\(File name too long"):
+        Settings.current()
+    link.unlink()
+    link.symlink_to(tmp_path)
+    monkeypatch.setenv(variable, str(link / "home"))
+    Settings.current()
     monkeypatch.setenv(variable, str(tmp_path / "a" / "b"))
     Settings.current()
 

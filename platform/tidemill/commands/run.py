@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 LONGEST = 300
 """Characters of a check that is meant to be red."""
-NOTHING: dict[str, Any] = {"tables": [], "failed_checks": [], "red_by_design": [], "errors": []}
-"""The report of work that there is not."""
 
 
 class Tally:
@@ -112,7 +109,7 @@ def run_pending(settings: Settings, symbols: Sequence[str] | None = None) -> dic
         for needed in crypto.pending()
         if symbols is None or needed.symbol in symbols
     ]
-    report = _make(settings, crypto, pending, None, Live()) if pending else dict(NOTHING)
+    report = _make(settings, crypto, pending, None, Live())
     made = sorted({symbol for symbol, _ in pending})
     return report | _closing(crypto, made, set(made), started)
 
@@ -213,6 +210,7 @@ class Bar:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=show.err,
+            disable=not self.total,
         )
         self.task = self.progress.add_task("starting", total=self.total, speed="")
 
@@ -257,13 +255,17 @@ def print_report(report: dict[str, Any]) -> None:
     print_outcome(report, "crypto.daily_ohlc")
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
 def print_outcome(report: dict[str, Any], table: str) -> None:
     """How long it took, what went wrong, and where to look next."""
     show.out.print(f"Done in {report['seconds']} s")
     for check in report["failed_checks"]:
         show.marked(show.out, "Check does not hold:", check, "red")
     for check in report["red_by_design"]:
-        show.marked(show.out, "Red by design:", shorten(check, LONGEST, placeholder=" ..."), "dim")
+        show.marked(show.out, "Red by design:", _shortened(check), "dim")
     for error in report["errors"]:
         show.marked(show.out, "Step failed:", error, "red")
     if report["errors"]:

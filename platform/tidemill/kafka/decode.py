@@ -178,7 +178,8 @@ def _rules(topic: Topic) -> list[str]:
         found.append(f"when event_ms is null then {expected} || {_shown(topic.event_time)}")
     for rule, sql in topic.rules.items():
         named = [c.name for c in topic.value if re.search(rf"\b{c.name}\b", sql)]
-        shown = _shown(f'"{named[0]}"::VARCHAR' if len(named) == 1 else "text")
+        value = f"nullif(trim(\"{named[0]}\"::VARCHAR), '')" if len(named) == 1 else "text"
+        shown = _shown(value)
         found.append(
             f"when ({sql}) is not true then {text_literal(f'expected {rule}, found ')} || {shown}"
         )

@@ -41,8 +41,6 @@ import sys
 from pathlib import Path
 from tidemill.lake import lease
 from tidemill.lake.contracts import Column, Table, Type
-from tidemill.lake.compaction import compact
-from tidemill.lake.purge import vacuum
 table = Table("d", "points", "Points.", (Column("x", Type.BIGINT, "To the right."),), key=("x",))
 with lease.reading(Path(sys.argv[1]), [(table, int(sys.argv[2]))]):
     print("held", flush=True)

@@ -14,6 +14,7 @@ from typing import Any
 from tidemill.errors import TidemillError
 from tidemill.events import contracts as c
 from tidemill.events.reports import contracts as r
+from tidemill.events.reports.anomalies import NORMAL
 from tidemill.events.reports.build import INPUTS, Events
 from tidemill.events.reports.contracts import HISTORY, LEAST_HISTORY, THRESHOLD
 from tidemill.lake import duck, lease, origin
@@ -70,47 +71,56 @@ _PER_MINUTE = """
         from {rows} group by all)
 """
 _MINUTES = f"""
-    with told as (
-        select source, event_type, window_start, unnest(range(history + 1)) as back
-        from {{report}}),
-    {_PER_MINUTE},
+    with {_PER_MINUTE},
+    spans as (select source, min(minute) as first, max(minute) as last from minutes group by 1),
+    told as (select *, unnest(range(history + 1)) as back from {{report}}),
     around as (
-        select told.*, coalesce(count, 0) as count from told left join minutes
+        select told.*, coalesce(minutes.count, 0) as n from told left join minutes
             on minutes.source = told.source and minutes.event_type = told.event_type
             and minute = window_start - to_minutes(back)),
     each as (
-        select source, window_start, sum(count) filter (back = 0) as count,
-            median(count) filter (back > 0) as median
-        from around group by source, event_type, window_start),
-    spans as (select source, min(minute) as first, max(minute) as last from minutes group by 1),
+        select source, event_type, window_start, count, median, mad, history, score,
+            max(n) filter (back = 0) as n, list(n) filter (back > 0) as before
+        from around group by all),
+    again as (
+        select each.*, last, n - list_median(before) as off, list_median(before) as middle,
+            list_median([abs(x - list_median(before)) for x in before]) as spread,
+            least({HISTORY}, date_diff('minute', first, window_start)) as minutes_before
+        from each join spans using (source)),
+    agreed as (
+        select source, count(*) as number,
+            count_if(window_start < last - interval 1 day) as before_last_day
+        from again
+        where count = n and median = middle and mad = spread and history = minutes_before
+            and abs(score - off * {NORMAL} / greatest(spread, sqrt(middle), 1)) < 1e-6
+        group by 1),
     wanted as (
         select source, event_type, last,
             unnest(generate_series(greatest(first, last - interval 25 hours), last,
                 interval 1 minute)) as minute
-        from (select distinct source, event_type from minutes) join spans using (source)),
+        from (
+            select source, event_type, first, last from minutes join spans using (source)
+            where minute >= last - interval 25 hours
+            group by all having max(count) >= {THRESHOLD / NORMAL})),
     held as (
         select source, minute, last, coalesce(count, 0) as count, list(coalesce(count, 0)) over (
             partition by source, event_type order by minute
             rows between {HISTORY} preceding and 1 preceding) as before
         from wanted left join minutes using (source, event_type, minute)),
     scored as (
-        select source, count - list_median(before) as off, list_median(before) as median,
-            list_median([abs(x - list_median(before)) for x in before]) as mad
+        select source, count - list_median(before) as off, list_median(before) as middle,
+            list_median([abs(x - list_median(before)) for x in before]) as spread
         from held
         where minute >= last - interval 1 day and minute < last and len(before) >= {LEAST_HISTORY}),
     found as (
-        select source, count(*) as minutes from scored
-        where abs(off) * 0.6745 / greatest(mad, sqrt(median), 1) >= {THRESHOLD} group by 1)
-    select source, sum(count)::BIGINT as events, sum(2 * median)::BIGINT as twice_the_medians,
-        count(*) filter (window_start < last - interval 1 day) + coalesce(any_value(minutes), 0)
-            as minutes
-    from spans left join each using (source) left join found using (source) group by 1
+        select source, count(*) as number from scored
+        where abs(off) * {NORMAL} / greatest(spread, sqrt(middle), 1) >= {THRESHOLD} group by 1)
+    select source, coalesce(agreed.number, 0) as right_minutes,
+        coalesce(before_last_day, 0) + coalesce(found.number, 0) as minutes
+    from spans left join agreed using (source) left join found using (source)
 """
-_ANOMALIES = """
-    select source, count(*) as minutes, sum("count")::BIGINT as events,
-        sum(2 * median)::BIGINT as twice_the_medians
-    from {rows} group by 1
-"""
+"""No type that has fewer events in each of its minutes can score enough."""
+_ANOMALIES = "select source, count(*) as minutes, count(*) as right_minutes from {rows} group by 1"
 
 
 def reports_add_up(events: Events) -> Differences:
@@ -165,15 +175,17 @@ def sessions_add_up(events: Events) -> Differences:
 
 
 def anomalies_add_up(events: Events) -> Differences:
-    """Where the minutes that ``anomalies`` tells of, or the hours before them, are not the events'.
+    """Where the minutes that ``anomalies`` tells of are not what the events give.
 
-    Of the last day of a source it is looked whether all are told of.
+    Each told minute's count, its hour before (length, median, deviation) and its score are held
+    against the events; brands are not. Of the last day of a source it is looked whether all
+    minutes are told of that should be.
 
     Returns:
-        As ``reports_add_up``, of the minutes, their events, and the medians before them, which are
-        whole numbers when doubled.
+        As ``reports_add_up``: ``right_minutes``, of which all are as the events give them, expected
+        to be all that were found; and ``minutes``.
     """
-    measures = ("minutes", "events", "twice_the_medians")
+    measures = ("right_minutes", "minutes")
     return _Look(events).differences(r.ANOMALIES, _MINUTES, _ANOMALIES, measures)
 
 
@@ -247,7 +259,7 @@ def _differences(
     found = []
     for source in sorted(want.keys() | has.keys()):
         for measure in measures:
-            one, other = (side.get(source, {}).get(measure) or 0 for side in (want, has))
+            one, other = (side.get(source, {}).get(measure, 0) for side in (want, has))
             if abs(one - other) >= (CENT / 2 if measure == "revenue" else 1):
                 row = {"table": table.id, "source": source, "measure": measure}
                 found.append(row | {"expected": one, "found": other})

@@ -67,6 +67,7 @@ def test_every_report_is_made_from_the_files_and_the_topic_and_adds_up(events: E
         assert events.lake.inspect(table, events.partitions(table), 3)[0] == {}
     assert checks.reports_add_up(events) == []
     assert checks.sessions_add_up(events) == []
+    assert checks.anomalies_add_up(events) == []
 
 
 def test_of_no_events_every_report_is_empty(events: Events) -> None:

@@ -183,14 +183,31 @@ def test_anomalies_are_held_against_the_events_and_those_of_the_last_day_are_all
         put(events, r.ANOMALIES, rows)
         return measures(checks.anomalies_add_up(events), "files")
 
-    nth = pl.int_range(pl.len())
-    for n in range(2):
-        assert told(rows.with_columns(pl.col("count") + (nth == n))) == {"events": (110, 111)}
-        half = rows.with_columns(pl.col("median") + 0.5 * (nth == n))
-        assert told(half).keys() == {"twice_the_medians"}
+    is_first = pl.int_range(pl.len()) == 0
+    for changed in (
+        pl.col("count") + pl.when(is_first).then(5).otherwise(-5),
+        pl.col("median") + 0.5,
+        pl.col("mad") + 1,
+        pl.col("history") - 1,
+        pl.col("score") + 0.001,
+    ):
+        assert told(rows.with_columns(changed)) == {
+            "right_minutes": (0, 2),
+            "minutes": (1, 2),
+        }
+    twice = pl.concat([rows, rows.head(1)])
+    assert told(twice) == {"right_minutes": (2, 3), "minutes": (2, 3)}
     assert told(rows.head(1)) == {"minutes": (2, 1)}
     assert told(rows.clear()) == {"minutes": (1, 0)}
     assert told(rows) == {}
+
+
+def test_anomalies_among_a_thousand_types_of_events_are_looked_at(events: Events) -> None:
+    found = [event(60 * (n % 1440), event_type=f"t{n}") for n in range(1000)]
+    land(events, [*found, *minutes(1450, *[1] * 30, 50, 1)], "g")
+    events.anomalies()
+    assert events.read(r.ANOMALIES)["event_type"].to_list() == ["view"]
+    assert checks.anomalies_add_up(events) == []
 
 
 def test_of_a_report_whose_events_are_gone_it_is_told_until_it_is_made_again(
