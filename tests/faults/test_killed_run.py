@@ -34,7 +34,7 @@ State = dict[str, dict[tuple[Any, ...], tuple[int, int]]]
 
 def run(home: Path, wait: bool = True) -> "subprocess.Popen[bytes]":
     process = subprocess.Popen(
-        [sys.executable, "-m", "tidemill", "run", "crypto"],
+        [sys.executable, "-m", "tidemill", "run", "crypto", "--no-forecasts"],
         env=os.environ | {"TIDEMILL_HOME": str(home)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
