@@ -64,14 +64,11 @@ _COHORTS = """
         sum(active)::BIGINT as active
     from {rows} group by 1
 """
-_PER_MINUTE = """
-    minutes as (
+_MINUTES = f"""
+    with minutes as (
         select source, event_type, date_trunc('minute', event_timestamp) as minute,
             count(*) as count
-        from {rows} group by all)
-"""
-_MINUTES = f"""
-    with {_PER_MINUTE},
+        from {{rows}} group by all),
     spans as (select source, min(minute) as first, max(minute) as last from minutes group by 1),
     told as (select *, unnest(range(history + 1)) as back from {{report}}),
     around as (
