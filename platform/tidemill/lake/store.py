@@ -67,7 +67,7 @@ class Lake:
         self.root = root.absolute()
         self.catalogue = catalogue
         self.tables = tuple(tables)
-        self._seen: dict[str, tuple[tuple[int, int, int], Snapshot]] = {}
+        self._seen: dict[str, tuple[tuple[int, int, int], Snapshot, Any]] = {}
 
     def folder(self, table: Table) -> Path:
         """Where a table's files are."""
@@ -79,19 +79,27 @@ class Lake:
         Raises:
             TidemillError: The table has no such version, or vacuum took some of its files.
         """
-        if at is None and (seen := self._unchanged(table)):
+        if at is None:
+            return self.current(table)[0]
+        delta = self.open(table)
+        if delta is None:
+            raise TidemillError(f"{table.id} has no version at {at}: nothing was written yet")
+        return past(table, self.folder(table), delta, at)
+
+    def current(self, table: Table) -> tuple[Snapshot, Any]:
+        """The table's current version, and as delta-rs has it, to read from; None with no version.
+
+        All who ask before the next commit share it: what writes, or moves it, takes ``open``.
+        """
+        if seen := self._unchanged(table):
             return seen
         delta = self.open(table)
-        if delta is None and at is not None:
-            raise TidemillError(f"{table.id} has no version at {at}: nothing was written yet")
         if delta is None:
-            return Snapshot(table, -1)
-        if at is not None:
-            return past(table, self.folder(table), delta, at)
+            return Snapshot(table, -1), None
         taken = take(table, self.folder(table), delta)
         with suppress(OSError):
-            self._seen[table.id] = (self._stamp(table, taken.version), taken)
-        return taken
+            self._seen[table.id] = (self._stamp(table, taken.version), taken, delta)
+        return taken, delta
 
     def _log(self, table: Table, version: int) -> Path:
         return self.folder(table) / "_delta_log" / f"{version:020}.json"
@@ -101,16 +109,18 @@ class Lake:
         found = self._log(table, version).stat()
         return found.st_mtime_ns, found.st_ino, found.st_size
 
-    def _unchanged(self, table: Table) -> Snapshot | None:
-        """The snapshot read before, if its commit is still there and none follows it."""
+    def _unchanged(self, table: Table) -> tuple[Snapshot, Any] | None:
+        """What was read before, if its commit is still there and none follows it."""
         if table.id not in self._seen:
             return None
-        stamp, snapshot = self._seen[table.id]
+        stamp, snapshot, delta = self._seen[table.id]
         try:
             same = self._stamp(table, snapshot.version) == stamp
         except OSError:
             return None
-        return snapshot if same and not self._log(table, snapshot.version + 1).exists() else None
+        if not same or self._log(table, snapshot.version + 1).exists():
+            return None
+        return snapshot, delta
 
     def replace(
         self,

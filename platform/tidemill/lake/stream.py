@@ -27,17 +27,13 @@ class Move:
 
 def reached(lake: Lake, table: Table, app_ids: Iterable[str]) -> dict[str, int]:
     """The offset that each name has committed up to; names without one are left out."""
-    return _reached(lake.open(table), app_ids)
+    return _reached(lake.current(table)[1], app_ids)
 
 
 def standing(lake: Lake, table: Table, app_ids: Iterable[str]) -> tuple[Snapshot, dict[str, int]]:
     """A table's rows and the offsets that they reach, of one and the same version."""
-    names = list(app_ids)
-    while True:
-        delta = lake.open(table)
-        snapshot = lake.snapshot(table)
-        if snapshot.version == (-1 if delta is None else delta.version()):
-            return snapshot, _reached(delta, names)
+    snapshot, delta = lake.current(table)
+    return snapshot, _reached(delta, app_ids)
 
 
 def add(
