@@ -106,10 +106,11 @@ def follow(
         Overtaken: Another process was faster ``TRIES`` times.
     """
     done = {}
+    come = _Come(lake, feed)
     for follower in followers:
         for left in reversed(range(TRIES)):
             try:
-                written = _Step(lake, feed, follower, engine).take()
+                written = _Step(come, follower, engine).take()
                 break
             except Overtaken:
                 if not left:
@@ -148,32 +149,85 @@ def closed_ms(
     return closed_in_ledger(lake, feed, feed.topic.name, at)
 
 
+class _Come:
+    """What has come to a feed's table, asked once for all who follow it.
+
+    Attributes:
+        ledger: Up to where.
+        closing: Up to where windows are closed by it.
+    """
+
+    def __init__(self, lake: Lake, feed: Feed) -> None:
+        self.lake = lake
+        self.feed = feed
+        self.ledger = standing(lake, feed)
+        reached = self.ledger.reached
+        self.closing = _Closing(closed_ms(lake, feed, self.ledger.names, reached))
+        self._staged: dict[str, list[str]] = {}
+
+    def rows(self, moves: Mapping[str, stream.Move]) -> "_Files":
+        """The rows of some offsets, by application name, out of the files that they came in.
+
+        Where one of these is no longer in the table, as it was joined with others, or rewritten
+        without a user who was erased, out of all files.
+        """
+        table = self.feed.table
+        named = {self.ledger.names[name]: move for name, move in moves.items()}
+        inside = " or ".join(
+            f'(topic_id = {text_literal(ident)} and "partition" = {part} '
+            f'and "offset" >= {move.start} and "offset" < {move.stop})'
+            for (ident, part), move in named.items()
+        )
+        touched = " or ".join(
+            f'(topic_id = {text_literal(ident)} and "partition" = {part} '
+            f'and "stop" > {move.start} and "start" < {move.stop})'
+            for (ident, part), move in named.items()
+        )
+        whose = f"topic = {text_literal(self.feed.topic.name)}"
+        folder = self.lake.folder(table)
+        staged = self._asked(f"{whose} and ({touched})")
+        came = [file.added(folder) for packed in staged for file in unpack(packed)[1]]
+        now = self.lake.snapshot(table)
+        snapshot = Snapshot(table, now.version, tuple(came))
+        if not {file.relative for file in came} <= {file.relative for file in now.files}:
+            snapshot = now
+        columns = {column.name: column.type for column in table.columns}
+        return _Files(snapshot, f"{whose} and ({inside})", columns)
+
+    def _asked(self, where: str) -> list[str]:
+        """What the ledger has of the files of some batches."""
+        if where not in self._staged:
+            spans = self.lake.snapshot(self.feed.spans).scan()
+            with duck.cursor() as con:
+                found = con.execute(f"select distinct staged from {spans} where {where}").fetchall()
+            self._staged[where] = [packed for (packed,) in found]
+        return self._staged[where]
+
+
 @dataclass
 class _Step:
-    """One follower brought up to one version of the feed's table."""
+    """One follower brought up to what has come."""
 
-    lake: Lake
-    feed: Feed
+    come: _Come
     follower: Follower
     engine: Engine
 
     def take(self) -> Written | None:
-        started, table = time.perf_counter(), self.follower.table
-        ledger = standing(self.lake, self.feed)
-        snapshot, at = stream.standing(self.lake, table, ledger.names)
+        started, table, lake = time.perf_counter(), self.follower.table, self.come.lake
+        ledger = self.come.ledger
+        snapshot, at = stream.standing(lake, table, ledger.names)
         moves = ledger.behind(at)
         if not moves:
             return None
-        named = {ledger.names[name]: move for name, move in moves.items()}
         columns = {column.name: column.type for column in table.columns}
         sources: dict[str, Source] = {
             "open_windows": _Files(self.follower.open_part(snapshot), "true", columns),
-            "rows": self._rows(named),
-            "closing": _Closing(closed_ms(self.lake, self.feed, ledger.names, ledger.reached)),
+            "rows": self.come.rows(moves),
+            "closing": self.come.closing,
         }
-        self.lake.folder(table).mkdir(parents=True, exist_ok=True)
-        with lease.writing(self.lake.root, table), lease.reading(self.lake.root, self._read()):
-            staged = self.engine.stage(self.lake, table, self.follower.advanced, sources)
+        lake.folder(table).mkdir(parents=True, exist_ok=True)
+        with lease.writing(lake.root, table), lease.reading(lake.root, self._read()):
+            staged = self.engine.stage(lake, table, self.follower.advanced, sources)
             version = self._commit(staged, moves)
         progress.tell(table.id, 1, staged.rows)
         seconds = time.perf_counter() - started
@@ -182,50 +236,20 @@ class _Step:
         return Written(table.id, version, staged.rows, staged.size, seconds, sql, names)
 
     def _read(self) -> list[tuple[Table, int]]:
-        tables = (self.feed.table, self.follower.table)
-        return [(table, self.lake.snapshot(table).version) for table in tables]
+        tables = (self.come.feed.table, self.follower.table)
+        return [(table, self.come.lake.snapshot(table).version) for table in tables]
 
     def _commit(self, staged: Staged, moves: Mapping[str, stream.Move]) -> int:
         table = self.follower.table
         asked = {tuple(str(v) for v in file.partition.values()) for file in staged.files}
         try:
             checks.refuse_files(table, staged.files, asked)
-            return stream.advance(self.lake, table, staged.files, moves, self.follower.open_part)
+            return stream.advance(
+                self.come.lake, table, staged.files, moves, self.follower.open_part
+            )
         except TidemillError:  # no commit was made; after any other error one may have been
             staged.discard()
             raise
-
-    def _rows(self, moves: Mapping[tuple[str, int], stream.Move]) -> "_Files":
-        """The feed's rows of some offsets, out of the files that they came in.
-
-        Where one of these is no longer in the table, as it was joined with others, or rewritten
-        without a user who was erased, out of all files.
-        """
-        table = self.feed.table
-        inside = " or ".join(
-            f'(topic_id = {text_literal(ident)} and "partition" = {part} '
-            f'and "offset" >= {move.start} and "offset" < {move.stop})'
-            for (ident, part), move in moves.items()
-        )
-        touched = " or ".join(
-            f'(topic_id = {text_literal(ident)} and "partition" = {part} '
-            f'and "stop" > {move.start} and "start" < {move.stop})'
-            for (ident, part), move in moves.items()
-        )
-        whose = f"topic = {text_literal(self.feed.topic.name)}"
-        with duck.cursor() as con:
-            found = con.execute(
-                f"select distinct staged from {self.lake.snapshot(self.feed.spans).scan()} "
-                f"where {whose} and ({touched})"
-            ).fetchall()
-        folder = self.lake.folder(table)
-        came = [file.added(folder) for (packed,) in found for file in unpack(packed)[1]]
-        now = self.lake.snapshot(table)
-        snapshot = Snapshot(table, now.version, tuple(came))
-        if not {file.relative for file in came} <= {file.relative for file in now.files}:
-            snapshot = now
-        columns = {column.name: column.type for column in table.columns}
-        return _Files(snapshot, f"{whose} and ({inside})", columns)
 
 
 @dataclass(frozen=True)
