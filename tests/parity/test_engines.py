@@ -16,7 +16,7 @@ from tidemill.crypto import ohlc, transforms
 from tidemill.crypto.build import LANDED
 from tidemill.engines.base import ParquetSource, compiled
 from tidemill.engines.duck import connection
-from tidemill.engines.spark import SparkEngine, session, spark_sql
+from tidemill.engines.spark import SparkEngine, folded_once, session, spark_sql
 from tidemill.errors import ContractError
 from tidemill.lake.contracts import Column, Table, Type
 from tidemill.lake.store import Lake, Written
@@ -192,8 +192,8 @@ def by_spark(
         path = folder / f"{name}.parquet"
         frame.write_parquet(path)
         spark.read.parquet(str(path)).repartition(3).createOrReplaceTempView(name)
-    found = spark.sql(sql).collect()
-    return in_order([tuple(row) for row in found])
+    with folded_once(spark, sql) as found:
+        return in_order([tuple(row) for row in found.collect()])
 
 
 def in_order(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

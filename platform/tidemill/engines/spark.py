@@ -5,7 +5,8 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ IN_SPARK = "org.apache.hadoop:hadoop-client-runtime,org.apache.hadoop:hadoop-cli
 IVY = Path.home() / ".cache" / "tidemill" / "ivy"
 """Where the connectors are kept once fetched, so that a start asks no network."""
 
+DIALECT = "pyspark"
 _SUM_IN_ORDER = re.compile(r"\bSUM_IN_ORDER\(\s*([^(),]+?)\s*,\s*([^(),]+?)\s*\)", re.IGNORECASE)
 
 
@@ -109,19 +111,19 @@ class SparkEngine:
         still: Callable[[], bool],
     ) -> Written:
         """As ``Engine.write`` says."""
-        frame, sql = self._frame(table, transform, sources)
+        with self._frame(table, transform, sources) as (frame, sql):
 
-        def stage() -> Staged:
-            _refuse_rows(table, frame)
-            with duck.cursor() as con:
-                return staged(lake, table, frame, con)
+            def stage() -> Staged:
+                _refuse_rows(table, frame)
+                with duck.cursor() as con:
+                    return staged(lake, table, frame, con)
 
-        frame.persist()
-        try:
-            told = properties(self.name, sources)
-            return lake.replace_by(table, stage, sql, partitions, told, still)
-        finally:
-            frame.unpersist()
+            frame.persist()
+            try:
+                told = properties(self.name, sources)
+                return lake.replace_by(table, stage, sql, partitions, told, still)
+            finally:
+                frame.unpersist()
 
     def stage(
         self,
@@ -131,23 +133,22 @@ class SparkEngine:
         sources: Mapping[str, Source],
     ) -> Staged:
         """As ``Engine.stage`` says."""
-        frame, _ = self._frame(table, transform, sources)
-        with duck.cursor() as con:
+        with self._frame(table, transform, sources) as (frame, _), duck.cursor() as con:
             return staged(lake, table, frame, con)
 
+    @contextmanager
     def _frame(
         self, table: Table, transform: Callable[..., Any], sources: Mapping[str, Source]
-    ) -> tuple[Any, str]:
+    ) -> Iterator[tuple[Any, str]]:
         """The transform's rows with the table's types, and its SQL."""
         if self._session is None:
             self._session = session(self.master)
         sql = spark_sql(transform, {name: s.columns for name, s in sources.items()})
         for name, source in sources.items():
             source.spark(self._session).createOrReplaceTempView(name)
-        frame = self._session.sql(sql).selectExpr(
-            *[f"cast(`{c.name}` as {spark_type(c.type)}) as `{c.name}`" for c in table.columns]
-        )
-        return frame, sql
+        typed = [f"cast(`{c.name}` as {spark_type(c.type)}) as `{c.name}`" for c in table.columns]
+        with folded_once(self._session, sql) as rows:
+            yield rows.selectExpr(*typed), sql
 
     def close(self) -> None:
         """Stop the session, and with it the JVM's work."""
@@ -206,6 +207,31 @@ def _condition(sql: str) -> str:
     return re.sub(r"\bisfinite\(([^()]*)\)", finite, sql).replace('"', "`")
 
 
+@contextmanager
+def folded_once(session: Any, sql: str) -> Iterator[Any]:
+    """The rows of a query that Ibis wrote, while the block runs.
+
+    Ibis names the parts that a query uses more than once, and Spark would compute such a part each
+    time; one that groups, or orders, is kept instead.
+    """
+    import sqlglot
+    from sqlglot import exp
+
+    tree = sqlglot.parse_one(sql, dialect=DIALECT)
+    parts = tree.find(exp.With)
+    if parts is None:
+        yield session.sql(sql)
+        return
+    parts.pop()
+    with ExitStack() as kept:
+        for part in parts.expressions:
+            rows = session.sql(part.this.sql(dialect=DIALECT))
+            if part.this.find(exp.Group, exp.Distinct, exp.Window):
+                kept.callback(rows.persist().unpersist)
+            rows.createOrReplaceTempView(part.alias)
+        yield session.sql(tree.sql(dialect=DIALECT))
+
+
 def spark_sql(transform: Callable[..., Any], inputs: Mapping[str, Mapping[str, Type]]) -> str:
     """``compiled`` for Spark, which has no ``sum_in_order``; DuckDB's is a macro."""
     import ibis
@@ -215,5 +241,5 @@ def spark_sql(transform: Callable[..., Any], inputs: Mapping[str, Mapping[str, T
         r"case when count(\1) > 0 then aggregate(array_sort(collect_list("
         r"case when \1 is not null then struct(\2 as k, \1 as v) end)), "
         r"0D, (total, row) -> total + row.v) end",
-        compiled(transform, inputs, "pyspark"),
+        compiled(transform, inputs, DIALECT),
     )
