@@ -115,6 +115,7 @@ def follow(
             except Overtaken:
                 if not left:
                     raise
+                come = _Come(lake, feed)
         if written is not None:
             done[follower.table.id] = written
     if done:
@@ -160,16 +161,34 @@ class _Come:
     def __init__(self, lake: Lake, feed: Feed) -> None:
         self.lake = lake
         self.feed = feed
-        self.ledger = standing(lake, feed)
-        reached = self.ledger.reached
-        self.closing = _Closing(closed_ms(lake, feed, self.ledger.names, reached))
+        while True:
+            version = lake.snapshot(feed.spans).version
+            self.ledger = standing(lake, feed)
+            reached = self.ledger.reached
+            self.closing = _Closing(closed_ms(lake, feed, self.ledger.names, reached))
+            if lake.snapshot(feed.spans).version == version:  # so both are of that
+                break
         self._staged: dict[str, list[str]] = {}
+
+    def held(self, moves: Mapping[str, stream.Move]) -> Snapshot:
+        """The feed's table, which still has the rows of some offsets, by application name.
+
+        Raises:
+            Overtaken: It was rolled back, or begun again, since the ledger was asked.
+        """
+        now, at = stream.standing(self.lake, self.feed.table, moves)
+        if any(at.get(name, -1) < move.stop for name, move in moves.items()):
+            raise Overtaken(f"{self.feed.table.id} no longer has the offsets that it had")
+        return now
 
     def rows(self, moves: Mapping[str, stream.Move]) -> "_Files":
         """The rows of some offsets, by application name, out of the files that they came in.
 
         Where one of these is no longer in the table, as it was joined with others, or rewritten
         without a user who was erased, out of all files.
+
+        Raises:
+            Overtaken: They are no longer there.
         """
         table = self.feed.table
         named = {self.ledger.names[name]: move for name, move in moves.items()}
@@ -187,7 +206,7 @@ class _Come:
         folder = self.lake.folder(table)
         staged = self._asked(f"{whose} and ({touched})")
         came = [file.added(folder) for packed in staged for file in unpack(packed)[1]]
-        now = self.lake.snapshot(table)
+        now = self.held(moves)
         snapshot = Snapshot(table, now.version, tuple(came))
         if not {file.relative for file in came} <= {file.relative for file in now.files}:
             snapshot = now
@@ -244,6 +263,7 @@ class _Step:
         asked = {tuple(str(v) for v in file.partition.values()) for file in staged.files}
         try:
             checks.refuse_files(table, staged.files, asked)
+            self.come.held(moves)
             return stream.advance(
                 self.come.lake, table, staged.files, moves, self.follower.open_part
             )

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tidemill.errors import ContractError, TidemillError
-from tidemill.lake import commit
+from tidemill.lake import commit, stream
 from tidemill.lake.compaction import compact
 from tidemill.lake.contracts import Column, Table, Type, polars_schema
 from tidemill.lake.purge import vacuum
@@ -480,6 +480,20 @@ def test_a_snapshot_is_never_older_than_another_writers_commit(lake: Lake) -> No
         assert duckdb.execute(f"from {lake.snapshot(NOTES).scan()}").fetchall() == [(number,)]
     rival.rollback(NOTES, 2)
     assert duckdb.execute(f"from {lake.snapshot(NOTES).scan()}").fetchall() == [(1,)]
+
+
+def test_offsets_are_never_older_than_another_writers_commit(lake: Lake) -> None:
+    rival = Lake(lake.root)
+    for number in (1, 2):
+        rival.append(NOTES, notes(number), "t/0", 10 * number)
+        assert stream.reached(lake, NOTES, ["t/0", "t/1"]) == {"t/0": 10 * number}
+    before = lake.snapshot(NOTES).version
+    shutil.rmtree(lake.folder(NOTES))
+    assert stream.reached(lake, NOTES, ["t/0"]) == {}
+    for number in (3, 4):
+        Lake(lake.root).append(NOTES, notes(number), "t/0", number)
+    snapshot, at = stream.standing(lake, NOTES, ["t/0"])
+    assert (snapshot.version, at) == (before, {"t/0": 4})
 
 
 def test_a_table_begun_again_at_the_same_version_is_seen(lake: Lake) -> None:
