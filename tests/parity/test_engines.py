@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 from hypothesis import strategies as st
+from pyspark.errors import AnalysisException
 
 from tests.parity.drawn import drawn
 from tidemill.crypto import contracts as c
@@ -176,6 +177,27 @@ def in_one(cases: list[dict[str, pl.DataFrame]]) -> dict[str, pl.DataFrame]:
         for n, case in enumerate(cases)
     ]
     return {name: pl.concat([case[name] for case in named]) for name in named[0]}
+
+
+def test_spark_folds_a_part_of_a_query_once_and_forgets_it_at_the_end(spark: Any) -> None:
+    spark.range(9).createOrReplaceTempView("nine")
+    part = "WITH a AS (SELECT id % 2 AS k, COUNT(*) AS n FROM nine GROUP BY 1)"
+    with folded_once(spark, f"{part} SELECT a.n FROM a JOIN a AS b ON a.n = b.n") as rows:
+        assert sorted(row.n for row in rows.collect()) == [4, 5]
+        plan = rows._jdf.queryExecution().optimizedPlan().toString()
+        assert plan.count("InMemoryRelation") == 2
+        assert kept(spark) == 1
+    assert kept(spark) == 0
+    with pytest.raises(AnalysisException), folded_once(spark, f"{part} SELECT x FROM a JOIN a"):
+        pass
+    assert kept(spark) == 0
+
+
+def kept(spark: Any) -> int:
+    """Frames that Spark keeps; there is a part of the test's query exactly as long."""
+    count = int(spark.sparkContext._jsc.sc().getPersistentRDDs().size())
+    assert spark.catalog.tableExists("a") == bool(count)
+    return count
 
 
 def by_duckdb(sql: str, inputs: Mapping[str, pl.DataFrame]) -> list[tuple[Any, ...]]:

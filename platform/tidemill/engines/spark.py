@@ -36,7 +36,6 @@ IN_SPARK = "org.apache.hadoop:hadoop-client-runtime,org.apache.hadoop:hadoop-cli
 IVY = Path.home() / ".cache" / "tidemill" / "ivy"
 """Where the connectors are kept once fetched, so that a start asks no network."""
 
-DIALECT = "pyspark"
 _SUM_IN_ORDER = re.compile(r"\bSUM_IN_ORDER\(\s*([^(),]+?)\s*,\s*([^(),]+?)\s*\)", re.IGNORECASE)
 
 
@@ -140,7 +139,7 @@ class SparkEngine:
     def _frame(
         self, table: Table, transform: Callable[..., Any], sources: Mapping[str, Source]
     ) -> Iterator[tuple[Any, str]]:
-        """The transform's rows with the table's types, and its SQL."""
+        """The transform's rows with the table's types, while the block runs, and its SQL."""
         if self._session is None:
             self._session = session(self.master)
         sql = spark_sql(transform, {name: s.columns for name, s in sources.items()})
@@ -212,12 +211,13 @@ def folded_once(session: Any, sql: str) -> Iterator[Any]:
     """The rows of a query that Ibis wrote, while the block runs.
 
     Ibis names the parts that a query uses more than once, and Spark would compute such a part each
-    time; one that groups, or orders, is kept instead.
+    time; one that groups, has distinct rows, or looks at others by a window is kept instead.
     """
     import sqlglot
     from sqlglot import exp
 
-    tree = sqlglot.parse_one(sql, dialect=DIALECT)
+    dialect = _dialect()
+    tree = sqlglot.parse_one(sql, dialect=dialect)
     parts = tree.find(exp.With)
     if parts is None:
         yield session.sql(sql)
@@ -225,21 +225,27 @@ def folded_once(session: Any, sql: str) -> Iterator[Any]:
     parts.pop()
     with ExitStack() as kept:
         for part in parts.expressions:
-            rows = session.sql(part.this.sql(dialect=DIALECT))
+            rows = session.sql(part.this.sql(dialect=dialect))
+            kept.callback(session.catalog.dropTempView, part.alias)
             if part.this.find(exp.Group, exp.Distinct, exp.Window):
                 kept.callback(rows.persist().unpersist)
             rows.createOrReplaceTempView(part.alias)
-        yield session.sql(tree.sql(dialect=DIALECT))
+        yield session.sql(tree.sql(dialect=dialect))
 
 
 def spark_sql(transform: Callable[..., Any], inputs: Mapping[str, Mapping[str, Type]]) -> str:
     """``compiled`` for Spark, which has no ``sum_in_order``; DuckDB's is a macro."""
-    import ibis
-
-    ibis.pyspark  # noqa: B018  the attribute loads the dialect's options
     return _SUM_IN_ORDER.sub(
         r"case when count(\1) > 0 then aggregate(array_sort(collect_list("
         r"case when \1 is not null then struct(\2 as k, \1 as v) end)), "
         r"0D, (total, row) -> total + row.v) end",
-        compiled(transform, inputs, DIALECT),
+        compiled(transform, inputs, _dialect()),
     )
+
+
+def _dialect() -> str:
+    """Ibis' name of Spark's SQL, which sqlglot knows from then on."""
+    import ibis
+
+    ibis.pyspark  # noqa: B018  the attribute loads the dialect and its options
+    return "pyspark"
