@@ -226,10 +226,10 @@ def folded_once(session: Any, sql: str) -> Iterator[Any]:
     with ExitStack() as kept:
         for part in parts.expressions:
             rows = session.sql(part.this.sql(dialect=dialect))
-            kept.callback(session.catalog.dropTempView, part.alias)
             if part.this.find(exp.Group, exp.Distinct, exp.Window):
-                kept.callback(rows.persist().unpersist)
+                rows.persist()
             rows.createOrReplaceTempView(part.alias)
+            kept.callback(session.catalog.dropTempView, part.alias)  # which forgets its rows, too
         yield session.sql(tree.sql(dialect=dialect))
 
 
