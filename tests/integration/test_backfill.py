@@ -46,6 +46,12 @@ def test_without_since_and_with_nothing_landed_it_asks_for_one(tmp_path: Path) -
     assert "--since 2026-01-01" in refused
 
 
+def test_a_start_that_is_not_before_the_end_is_refused(tmp_path: Path) -> None:
+    late = ("--symbol", "BTCUSDT", "--since", "2999-01-01")
+    refused = tidemill(tmp_path, "backfill", "crypto", *late, code=2).stderr
+    assert refused.startswith("tidemill: expected --since to be before --until, found 2999-01-01")
+
+
 def test_a_symbol_that_fails_stops_no_other_and_its_rows_are_in_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,10 +65,16 @@ def backfill(
         as_json: Report as JSON.
 
     Raises:
-        InputError: Without ``since``, no minute of a symbol has landed; nothing was fetched.
+        InputError: Without ``since``, no minute of a symbol has landed, or it is not before
+            ``until``; nothing was fetched.
         TidemillError: Symbols could not be fetched to the end; what came of them, and the other
             symbols, is kept and made.
     """
+    if since is not None and since >= until:
+        raise InputError(
+            f"expected --since to be before --until, found {since:%Y-%m-%d %H:%M} and "
+            f"{until:%Y-%m-%d %H:%M} UTC: there is nothing between them to fetch"
+        )
     crypto = compose.crypto(settings)
     exchange = Exchange(base_url=settings.exchange_url)
     starts = _starts(crypto.landing, [symbol_from(name) for name in symbols], since)

@@ -236,7 +236,14 @@ def from_files(
         con.execute(f"create temp table candles as {sql}")
         candles = Candles(con, "candles", choice)
         if not candles.count:
-            raise InputError(f"{shown}: no candles of that symbol and time to replay")
+            spans = con.execute(
+                "select symbol, make_timestamp(min(timestamp) * 1000000), "
+                "make_timestamp(max(timestamp) * 1000000) from candles group by 1 order by 1"
+            ).fetchall()
+            there = ", ".join(f"{name} from {first} to {last}" for name, first, last in spans)
+            raise InputError(
+                f"{shown}: no candles of that symbol and time to replay; there is {there}"
+            )
         yield candles
 
 

@@ -141,3 +141,16 @@ def test_a_file_of_longer_bars_is_refused(tmp_path: Path) -> None:
     expected = "expected one-minute candles to replay, found bars of 3600 s"
     with pytest.raises(InputError, match=expected), from_files([path], Choice()):
         pass
+
+
+def test_a_choice_that_finds_no_candle_says_what_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "ABCUSDT.csv"
+    path.write_text(
+        "timestamp,open,high,low,close,volume\n1704067200,1,1,1,1,1\n1704067260,1,1,1,1,1\n"
+    )
+    expected = "there is ABCUSDT from 2024-01-01 00:00:00 to 2024-01-01 00:01:00"
+    with (
+        pytest.raises(InputError, match=expected),
+        from_files([path], Choice(since_s=1704067320)),
+    ):
+        pass
