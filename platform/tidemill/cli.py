@@ -284,8 +284,9 @@ def bench(
     rows: Annotated[
         int | None,
         typer.Option(
+            min=1,
             help="Rows of the two CSV files together (8,000,000), messages or events (1,000,000) "
-            "or days (5,000)."
+            "or days (5,000).",
         ),
     ] = None,
     dagster: Annotated[bool, typer.Option(help="Also time what Dagster adds.")] = False,

@@ -10,9 +10,9 @@ import pytest
 from tidemill.bench import candles, dagster_overhead, measure, sides
 from tidemill.bench.candles import Report, Stage
 from tidemill.bench.measure import Sample, Work
-from tidemill.errors import TidemillError
+from tidemill.errors import InputError, TidemillError
 
-ROWS = 40_000
+ROWS = candles.LEAST_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,11 @@ def test_a_disk_that_is_too_full_is_told_before_anything_is_made(tmp_path: Path)
     with pytest.raises(TidemillError, match=r"need about .* GiB of disk"):
         candles.run(10**14, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_fewer_rows_than_the_market_has_gaps_for_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected at least 40,000 rows, found 39,999"):
+        candles.run(ROWS - 1, tmp_path)
 
 
 def sleeps(seconds: str) -> Work:
