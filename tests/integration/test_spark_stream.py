@@ -133,6 +133,20 @@ def test_spark_fills_the_tables_with_the_rows_that_duckdb_fills_them_with(
     assert audit.faults(got.lake, feed) == []
 
 
+def test_a_stream_that_is_over_ends_behind_the_batch_at_work(
+    servers: Mapping[str, Any], spark: Any, tmp_path: Path
+) -> None:
+    feed = of("over")
+    produce(servers, "over", 3000)
+    both = to_lake(tmp_path / "both", feed, servers)
+    flow = Stream(both, spark, tmp_path / "checkpoints")
+    flow.is_over = flow._at_work.locked
+    flow.run()
+    spark.sparkContext.setLogLevel("ERROR")
+    assert flow.failure is None
+    assert rows(both) == rows(consume(to_lake(tmp_path / "duck", feed, servers)))
+
+
 def test_what_duckdb_takes_between_two_micro_batches_is_not_taken_twice(
     servers: Mapping[str, Any], spark: Any, tmp_path: Path
 ) -> None:

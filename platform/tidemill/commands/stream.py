@@ -8,7 +8,7 @@ from datetime import date
 from types import FrameType
 
 from tidemill import compose
-from tidemill.commands import show
+from tidemill.commands import broker, show
 from tidemill.errors import TidemillError
 from tidemill.events.following import behind, published, windowed
 from tidemill.kafka import topics
@@ -37,8 +37,9 @@ def stream(settings: Settings, domain: str, is_once: bool) -> None:
     Raises:
         TidemillError: The broker, the engine or a table fails; what was taken stays.
     """
+    broker.require(settings)
     topic = (compose.live_prices if domain == "crypto" else compose.clicks)(settings)
-    topics.ensure(topic.config, compose.TOPICS)
+    topics.ensure({"log_level": 0, **topic.config}, compose.TOPICS)
     follow = _days(settings) if domain == "crypto" else _windows(settings, topic)
     flow = _with_spark if settings.engine == "spark" else _with_duckdb
     show.err.print(
@@ -80,6 +81,20 @@ def _with_spark(settings: Settings, topic: Subscription, follow: Follow, is_once
     from tidemill.kafka.spark_stream import Stream
 
     running = session(settings.spark_master)
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+
+    def is_over() -> bool:
+        if asked:
+            show.err.print("Ends behind the batch at work; Ctrl-C again ends it now.", style="dim")
+        return bool(asked)
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # Spark has put a handler of its own there
+        signal.signal(number, ask)
     try:
         Stream(
             topic,
@@ -87,7 +102,10 @@ def _with_spark(settings: Settings, topic: Subscription, follow: Follow, is_once
             settings.home / "spark",
             told=lambda taken: _told(taken.rows, taken.dead, taken.dates),
             beat=lambda: follow(False),
+            is_over=is_over,
         ).run(is_once)
+        if asked:
+            raise KeyboardInterrupt
         follow(True)
     finally:
         with suppress(Py4JError, OSError):  # Ctrl-C ends the JVM too, before it can be told to
@@ -149,7 +167,7 @@ def _until_interrupted() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        pass
+        asked.append(signal.SIGINT)
     except Exception:  # a JVM that the same Ctrl-C ended is heard of first, in words of its own
         if not asked:
             raise

@@ -13,6 +13,7 @@ is made again from the table for each day that a batch has touched, by the trans
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,7 @@ class Stream:
         checkpoints: Where Spark writes down its progress, a folder a topic and topic id.
         told: Asked after each micro-batch that took something, in another thread.
         beat: Called about once a second, and at the end.
+        is_over: Asked as often, whether to stop behind the micro-batch at work.
         batch_messages: Messages of a micro-batch at most.
     """
 
@@ -73,10 +75,12 @@ class Stream:
     told: Callable[[Taken], None] = lambda _: None
     beat: Callable[[], None] = lambda: None
     batch_messages: int = BATCH_MESSAGES
+    is_over: Callable[[], bool] = lambda: False
     failure: BaseException | None = field(default=None, init=False)
+    _at_work: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run(self, is_once: bool = False) -> None:
-        """Take messages until interrupted, or, with ``is_once``, what there is now.
+        """Take messages until it is over, or, with ``is_once``, what there is now.
 
         Raises:
             OffsetsLost: The broker no longer holds what is to be read next.
@@ -90,6 +94,12 @@ class Stream:
         query = self._query(self._starts(), is_once)
         try:
             while not query.awaitTermination(WAIT_S):
+                if self.is_over():
+                    # Of a batch that begins now Spark would tell in many lines that it was ended.
+                    self.session.sparkContext.setLogLevel("OFF")
+                    with self._at_work:
+                        query.stop()
+                    return
                 self.beat()
             self.beat()
         except StreamingQueryException as error:
@@ -163,7 +173,12 @@ class Stream:
     def _guarded(self, frame: Any, number: int) -> None:
         # Spark tells of a failure in many lines of another language; the cause is kept.
         try:
-            self.take(frame, number)
+            if not self._at_work.acquire(blocking=False):
+                raise TidemillError("the stream is over")
+            try:
+                self.take(frame, number)
+            finally:
+                self._at_work.release()
         except BaseException as error:
             self.failure = error
             raise
