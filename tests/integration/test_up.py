@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +107,26 @@ def test_after_a_kill_it_starts_again_and_ends_what_was_left(tmp_path: Path) -> 
     assert until(lambda: not of_home(home), 40), of_home(home)
 
 
-def test_a_killed_code_server_comes_back_and_sensors_go_on(tmp_path: Path) -> None:
+def daemons(home: Path) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return [p for p in of_home(home) if "dagster._daemon" in p.cmdline()]
+    return []
+
+
+def test_a_killed_code_server_and_a_killed_daemon_come_back_and_sensors_go_on(
+    tmp_path: Path,
+) -> None:
     home, port = tmp_path / "home", free_port()
     process = start(home, port)
     try:
         (server,) = [p for p in of_home(home) if "grpc" in p.cmdline()]
         server.kill()
         assert until(lambda: _ticks(port, home), 120)
+        (daemon,) = daemons(home)
+        daemon.kill()
+        assert until(lambda: daemons(home) not in ([], [daemon]), 120)
+        assert until(lambda: _ticks(port, home), 120)
+        assert process.poll() is None
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)

@@ -125,19 +125,20 @@ def _whole() -> Iterator[None]:
 
 
 def _serve(settings: Settings, port: int) -> None:
-    """Run Dagster until it ends, again each time it has lost its code server."""
+    """Run Dagster until it is stopped, again each time that one of its processes has ended."""
     is_again = False
-    while _is_lost(settings, port, is_again):
+    while True:
+        _until_lost(settings, port, is_again)
         _on_stop(_stop)
         is_again = True
-        show.err.print("Dagster's code server had ended, so Dagster is started again.")
+        show.err.print("A process of Dagster's had ended, so Dagster is started again.")
 
 
-def _is_lost(settings: Settings, port: int, is_again: bool) -> bool:
-    """Run Dagster until its code server is gone, or, False, until it ends in peace.
+def _until_lost(settings: Settings, port: int, is_again: bool) -> None:
+    """Run Dagster until its code server is gone, or it has ended as another of its processes had.
 
     Raises:
-        TidemillError: It did not start, or ended by itself.
+        TidemillError: It did not start, or failed.
     """
     log = settings.home / "up.log"
     child = None
@@ -156,15 +157,14 @@ def _is_lost(settings: Settings, port: int, is_again: bool) -> bool:
         _wait_until_up(child, port, log)
         if not is_again:
             _tell(port, log)
-        if _loses_code_server(child):
-            with _whole():
-                end(child.pid)
-                child.wait()
-                child = None
-            return True
-        if code := child.wait():
+        _wait_until_lost(child)
+        code = child.poll()
+        with _whole():
+            end(child.pid)
+            child.wait()
+            child = None
+        if code:
             raise TidemillError(f"the Dagster UI ended by itself with code {code}; see {log}")
-        return False
     finally:
         _on_stop(signal.SIG_IGN)
         if child is not None:
@@ -182,19 +182,18 @@ def _tell(port: int, log: Path) -> None:
     show.out.print("Ctrl-C stops all of it.")
 
 
-def _loses_code_server(child: "subprocess.Popen[bytes]") -> bool:
-    """Wait until the code server below ``dagster dev`` is gone, or, False, that itself has ended.
+def _wait_until_lost(child: "subprocess.Popen[bytes]") -> None:
+    """Wait until the code server below ``dagster dev`` is gone, or that itself has ended.
 
-    Dagster starts no other one: sensors would fail, without a word in the terminal, until somebody
-    reloads the location by hand.
+    Dagster starts no other code server: sensors would fail, without a word in the terminal, until
+    somebody reloads the location by hand. Without its daemon it ends, and calls that a success.
     """
     missing = 0
     while missing < LOOKS:
         time.sleep(LOOK_S)
         if child.poll() is not None:
-            return False
+            return
         missing = 0 if _has_code_server(child.pid) else missing + 1
-    return True
 
 
 def _has_code_server(pid: int) -> bool:
