@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.instance.ref import InstanceRef
 
 import assets.crypto as graph
 import assets.events_live
@@ -23,6 +24,10 @@ from tidemill.errors import InputError
 from tidemill.lake.store import Lake
 
 INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+NO_FILES = {
+    "module": "dagster._core.storage.noop_compute_log_manager",
+    "class": "NoOpComputeLogManager",
+}
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 NOTHING_LIVE = Live()
 FORETOLD = [table.name for table in forecast_tables]
@@ -64,12 +69,16 @@ class Outcome:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance whose settings are in ``folder``.
+    """The instance whose settings are in ``folder``; what a run prints goes to the terminal alone.
+
+    For the UI it would be written to files, which two processes of each step's own print again, and
+    these answer Ctrl-C with tracebacks.
 
     Dagster opens and closes its SQLite files for every event, and SQLite writes its journal back
     each time the last connection closes; one that stays open spares that, a tenth of the time.
     """
-    with dg.DagsterInstance.from_config(str(folder)) as instance, ExitStack() as stack:
+    told = InstanceRef.from_dir(str(folder), overrides={"compute_logs": NO_FILES})
+    with dg.DagsterInstance.from_ref(told) as instance, ExitStack() as stack:
         instance.get_dynamic_partitions("symbol")  # makes the files
         for name in ("runs.db", "runs/index.db"):
             path = Path(instance.root_directory) / "history" / name
@@ -205,7 +214,10 @@ def materialize(work: Work, instance: dg.DagsterInstance, home: Path, engine: st
     events = [event for event in events if event.is_step_failure] or events
     found = [(e.step_key, getattr(e.event_specific_data, "error", None)) for e in events]
     failures = [(step, error) for step, error in found if error is not None]
-    if any(error.cls_name in INTERRUPTS for _, error in failures):
+    if any(
+        error.cls_name in INTERRUPTS or _told(error).endswith(report.INTERRUPTED)
+        for _, error in failures
+    ):
         raise KeyboardInterrupt
     red = [check for check in done.get_asset_check_evaluations() if not check.passed]
     is_meant = [assets.forecasts.BY_DESIGN in check.metadata for check in red]

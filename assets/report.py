@@ -14,6 +14,8 @@ from tidemill.lake.store import Lake, Written
 
 PREVIEW_ROWS = 10
 RETRY_S = 5
+INTERRUPTED = "Query interrupted"
+"""What DuckDB says instead of raising what a signal's handler did while a query ran."""
 
 
 def key(table: Table) -> dg.AssetKey:
@@ -58,12 +60,16 @@ def tried_again() -> Iterator[None]:
     """Ask for another try of a step that failed for a reason outside it, which may pass.
 
     That is the disk, and rivals that kept changing what it reads. Rows that break a contract would
-    break it again.
+    break it again. A step that somebody ended is ended.
     """
     import duckdb
 
     try:
         yield
+    except RuntimeError as error:
+        if str(error) == INTERRUPTED:
+            raise KeyboardInterrupt from error
+        raise
     except (OSError, duckdb.IOException, Overtaken) as error:
         raise dg.RetryRequested(max_retries=2, seconds_to_wait=RETRY_S) from error
 

@@ -1,11 +1,14 @@
 """The crypto assets materialized in this process, over a temporary lake."""
 
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -167,6 +170,19 @@ def test_a_step_is_tried_again_where_that_can_help(
     )
     assert not result.success
     assert calls == [["AAAUSDT"]] * tries
+
+
+def test_a_step_whose_query_a_signal_ends_is_ended() -> None:
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, end)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    try:
+        with pytest.raises(KeyboardInterrupt), report.tried_again():
+            duckdb.execute("select sum(sqrt(i)) from range(20_000_000_000) t(i)")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_what_is_reported_of_a_table_comes_with_it(made: House) -> None:
