@@ -58,7 +58,7 @@ def _known(domain: str, known: Sequence[str] = DOMAINS) -> None:
 
 @app.command()
 def up(
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the Dagster UI.")] = 3000,
     sample: Annotated[bool, typer.Option(help="Make sample data on the first start.")] = True,
 ) -> None:
     """Start the Dagster UI and daemon; sample data on the first start; Ctrl-C stops all of it."""

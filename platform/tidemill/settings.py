@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tidemill.errors import InputError
 
+ENGINES = ("duckdb", "spark")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -44,6 +46,11 @@ class Settings:
     max_symbols: int = 1000
     batch_rows: int = 1000
     batch_age_s: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse an engine that there is not, before anything is done with it."""
+        if self.engine not in ENGINES:
+            raise InputError(f"there is no engine {self.engine!r}: use 'duckdb' or 'spark'")
 
     @classmethod
     def current(cls, home: Path | None = None) -> "Settings":

@@ -213,9 +213,21 @@ def test_live_prices_are_sent_each_second_until_the_limit(
     assert len({value["timestamp"] for value in values}) == 3
 
 
-def test_without_a_broker_one_message_names_the_command(tmp_path: Path, day: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["produce", "crypto", "DAY"],
+        ["stream", "events", "--once"],
+        ["replay-dead-letters"],
+        ["accept-loss", "crypto_prices", "--yes"],
+    ],
+)
+def test_without_a_broker_one_message_names_the_command(
+    arguments: list[str], tmp_path: Path, day: Path
+) -> None:
+    told = [str(day) if word == "DAY" else word for word in arguments]
     done = subprocess.run(
-        [sys.executable, "-m", "tidemill", "produce", "crypto", str(day)],
+        [sys.executable, "-m", "tidemill", *told],
         env=os.environ | {"TIDEMILL_HOME": str(tmp_path), "TIDEMILL_KAFKA_PORT": str(free_port())},
         capture_output=True,
         text=True,

@@ -4,9 +4,10 @@ from typing import Any
 
 from tidemill import compose
 from tidemill.commands import show
-from tidemill.errors import InputError
+from tidemill.errors import InputError, TidemillError
 from tidemill.kafka import topics
 from tidemill.kafka.broker import Broker
+from tidemill.processes import is_free
 from tidemill.settings import Settings
 
 
@@ -35,7 +36,20 @@ def ensure(settings: Settings) -> list[str]:
     if broker.status() is None:
         with show.err.status("Starting Kafka (the first time it is fetched, about a minute)"):
             broker.start()
-    return topics.ensure(compose.kafka(settings), compose.TOPICS)
+    return topics.ensure({"log_level": 0, **compose.kafka(settings)}, compose.TOPICS)
+
+
+def require(settings: Settings) -> None:
+    """See that something listens where the embedded broker does; another is let be.
+
+    Raises:
+        TidemillError: Nothing does, which clients would try again and again.
+    """
+    if not settings.kafka_servers and is_free(settings.kafka_port):
+        raise TidemillError(
+            f"no Kafka broker runs at port {settings.kafka_port}: 'tidemill broker start' starts "
+            "it, and so does 'tidemill up'"
+        )
 
 
 def stop(settings: Settings) -> None:

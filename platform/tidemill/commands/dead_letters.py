@@ -3,7 +3,7 @@
 from typing import Any
 
 from tidemill import compose
-from tidemill.commands import show
+from tidemill.commands import broker, show
 from tidemill.errors import InputError
 from tidemill.kafka.spans import Span
 from tidemill.kafka.subscription import Subscription
@@ -22,11 +22,14 @@ def replay(settings: Settings, topic: str | None) -> list[dict[str, Any]]:
     """
     from tidemill.kafka import dead, topics
 
+    asked = [topic] if topic else list(compose.SUBSCRIPTIONS)
+    known = [subscription(settings, name) for name in asked]
+    broker.require(settings)
     found = []
-    for name in [topic] if topic else compose.SUBSCRIPTIONS:
+    for name, letters in zip(asked, known, strict=True):
         if topic is None and name not in topics.described(compose.kafka(settings)):
             continue  # another Kafka may have some of the topics alone
-        done = dead.replay(subscription(settings, name))
+        done = dead.replay(letters)
         found.append({"topic": name, "sent": done.sent, "left": dict(done.left)})
     return found
 
@@ -50,6 +53,7 @@ def lost(settings: Settings, topic: str) -> list[Span]:
     from tidemill.kafka import ledger
 
     asked = subscription(settings, topic)
+    broker.require(settings)
     return ledger.lost(asked.lake, asked.feed, asked.held())
 
 

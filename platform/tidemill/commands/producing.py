@@ -12,12 +12,11 @@ from typing import Any
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tidemill import compose
-from tidemill.commands import show
-from tidemill.errors import InputError, TidemillError
+from tidemill.commands import broker, show
+from tidemill.errors import InputError
 from tidemill.kafka import topics
 from tidemill.kafka.producer import Report, Sender
 from tidemill.kafka.topics import Topic
-from tidemill.processes import is_free
 from tidemill.settings import Settings
 
 _SHOWN_S = 0.2
@@ -38,11 +37,7 @@ def connected(settings: Settings, topic: Topic, files: Iterable[Path] = ()) -> d
     for path in files:
         if not path.exists():
             raise InputError(f"{path}: there is no such file")
-    if not settings.kafka_servers and is_free(settings.kafka_port):
-        raise TidemillError(
-            f"no Kafka broker runs at port {settings.kafka_port}: 'tidemill broker start' starts "
-            "it, and 'tidemill produce' can go on then"
-        )
+    broker.require(settings)
     config = compose.kafka(settings)
     topics.ensure({"log_level": 0, **config}, (topic,))
     return config
