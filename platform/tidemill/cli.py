@@ -1,5 +1,6 @@
 """The command line: names and arguments of the verbs; what they do is in ``commands``."""
 
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -31,7 +32,11 @@ Engine = Annotated[str | None, typer.Option("--engine", help="duckdb or spark.")
 
 
 def main() -> None:
-    """Run the command line; a refusal is one message and exit code 2."""
+    """Run the command line; a refusal is one message and exit code 2.
+
+    A request to end is what Ctrl-C is, so that what was started is ended, too.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except TidemillError as error:
