@@ -1,7 +1,7 @@
 """Windows follow their feed's table, whatever becomes of that meanwhile."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import pytest
 
 from tests.unit.windows.model import NOON_MS, Event
 from tidemill import progress
-from tidemill.engines.base import Source
 from tidemill.engines.duck import DuckEngine
 from tidemill.events import contracts as c
 from tidemill.events.following import FOLLOWERS
@@ -82,14 +81,8 @@ class Meddled(DuckEngine):
         self.meddle = meddle
         self.staged = 0
 
-    def stage(
-        self,
-        lake: Lake,
-        table: Table,
-        transform: Callable[..., Any],
-        sources: Mapping[str, Source],
-    ) -> Staged:
-        made = super().stage(lake, table, transform, sources)
+    def stage(self, *args: Any, **named: Any) -> Staged:
+        made = super().stage(*args, **named)
         self.staged += 1
         if self.staged == 2:
             self.meddle()
